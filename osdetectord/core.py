@@ -1,0 +1,172 @@
+"""What the edges (the bus) may ask of the daemon, and the views they show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: unique bus name and user."""
+
+    name: str
+    uid: int
+    gids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessView:
+    """A process of a target.  Times are wall-clock microseconds."""
+
+    pid: int
+    start_us: int
+    comm: str
+    state: str
+    """``learning``, ``normal`` or ``anomalous``."""
+    score: float
+    progress: float
+    """Warm-up done, in ``[0, 1]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetView:
+    """A target as the bus shows it.  Times are wall-clock microseconds."""
+
+    number: int
+    spec: str
+    """Canonical, for example ``pid:1234`` or ``unit:nginx.service``."""
+    state: str
+    """``waiting`` (nothing matches yet), ``learning``, ``normal``, ``anomalous`` or ``gone``."""
+    since_us: int
+    persistent: bool
+    follow_children: bool
+    muted_until_us: int
+    score: float
+    progress: float
+    processes: tuple[ProcessView, ...] = ()
+    latest: Mapping[str, float] = field(default_factory=dict)
+    """Newest sample, counters summed over the processes, by metric name."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlameView:
+    """A metric's part in an anomaly; see :class:`osdetectord.anomaly.Blame`."""
+
+    metric: str
+    unit: str
+    share: float
+    observed: float
+    low: float
+    high: float
+    onset_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyView:
+    """An anomaly as the bus shows it.  Times are wall-clock microseconds."""
+
+    number: int
+    target: int
+    spec: str
+    pid: int
+    comm: str
+    state: str
+    """``open`` or ``closed``."""
+    kind: str
+    opened_us: int
+    closed_us: int
+    """0 while open."""
+    score: float
+    p_value: float
+    detectors: tuple[str, ...]
+    blames: tuple[BlameView, ...]
+    message: str
+    """The journal record's sentence."""
+    recurrence: int = 0
+    useful: str = ""
+    """The user's word: ``yes``, ``no`` or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookView:
+    """Which hook serves a group of metrics, and why no better one does."""
+
+    collector: str
+    hook: str
+    """Empty where nothing serves it."""
+    rank: int
+    """0 is the first choice; -1 where nothing serves it."""
+    why: str
+    """Why each better hook does not serve, empty for the first choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorView:
+    """An evidence and its state: ``on``, ``off`` or ``absent``, and why."""
+
+    name: str
+    state: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerView:
+    """The daemon as a whole."""
+
+    version: str
+    collectors: tuple[HookView, ...]
+    detectors: tuple[DetectorView, ...]
+    lost: Mapping[str, int]
+    """What was lost since start, by cause; 0 where nothing was."""
+    self_cost: Mapping[str, float]
+    """cpu_percent, cpu_s, rss_bytes, worker_rss_bytes, worker_cpu_s, tick_ms ..."""
+    worker: str
+    """``connected``, ``connecting`` or a reason."""
+
+
+class Core(Protocol):
+    """The daemon, seen from the bus.  Every method raises :class:`~osdetectord.errors.OsdetectorError`."""
+
+    def manager(self) -> ManagerView: ...
+    def targets(self) -> Sequence[TargetView]: ...
+    def target(self, number: int) -> TargetView: ...
+    def anomaly(self, number: int) -> AnomalyView: ...
+
+    async def watch(self, spec: str, options: Mapping[str, object], asked_by: Caller) -> int:
+        """Start to watch; options ``runtime`` (bool), ``children`` (bool).  Returns the target's number."""
+
+    async def unwatch(self, target: int, asked_by: Caller) -> None: ...
+
+    def list_anomalies(
+        self, since_us: int, until_us: int, target: int | None, only_open: bool, limit: int
+    ) -> Sequence[AnomalyView]:
+        """Newest first; ``until_us`` 0 means now."""
+
+    def series(
+        self, target: int, metrics: Sequence[str], since_us: int, max_points: int
+    ) -> Mapping[str, tuple[Sequence[int], Sequence[float]]]:
+        """By metric: times in wall-clock microseconds, and samples summed over the target's processes."""
+
+    def evidence(self, anomaly: int) -> bytes:
+        """What the anomaly rests on, as JSON: the record and its series from before its onset."""
+
+    async def mute(self, target: int, seconds: int, asked_by: Caller) -> None: ...
+    async def feedback(self, anomaly: int, useful: bool, asked_by: Caller) -> None: ...
+    async def reload(self, asked_by: Caller) -> None: ...
+
+
+class Listener(Protocol):
+    """What the daemon tells the bus."""
+
+    def manager_changed(self, names: Sequence[str]) -> None:
+        """Manager properties (D-Bus names) whose values changed."""
+
+    def target_added(self, target: TargetView) -> None: ...
+    def target_changed(self, target: TargetView, names: Sequence[str]) -> None: ...
+    def target_exited(self, target: TargetView, details: Mapping[str, object]) -> None: ...
+    def target_removed(self, number: int) -> None: ...
+    def anomaly_opened(self, anomaly: AnomalyView) -> None: ...
+    def anomaly_updated(self, anomaly: AnomalyView) -> None: ...
+    def anomaly_closed(self, anomaly: AnomalyView) -> None: ...
