@@ -1,0 +1,1 @@
+"""Detection: evidences of abnormality, their calibration, the alarm rule and episodes."""

@@ -1,0 +1,1 @@
+"""The engine: every watched process's samples in, scores and episodes out."""

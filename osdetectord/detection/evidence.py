@@ -1,0 +1,219 @@
+"""An evidence: one way to see that a process behaves abnormally, computed for all processes at once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osdetectord.errors import ShapeError
+
+Floats = NDArray[np.float64]
+Slots = NDArray[np.intp]
+State = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One row of K series, at one instant, each made comparable with its own past.
+
+    Parameters
+    ----------
+    slots
+        Shape ``(K,)``, without repeats: where each series keeps its state, in ``[0, capacity)``.
+    x
+        Shape ``(K, M)``, samples in their metric's sample unit.  Finite: a missing sample repeats the last one.
+    z
+        Shape ``(K, M)``, ``(asinh(x / natural size) - centre) / spread`` with robust centre and spread learnt from
+        the series' past, clipped to ``[-12, 12]``; 0 for a metric that never varied and does not now.
+    fresh
+        Shape ``(K,)``, True in the first row after a gap: what is smoothed or windowed over time must start anew,
+        what was learnt stays.
+    """
+
+    slots: Slots
+    x: Floats
+    z: Floats
+    fresh: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The past of K series, oldest row first, all of the same length T.
+
+    Parameters
+    ----------
+    slots
+        Shape ``(K,)``, as in :class:`Rows`.
+    x, z
+        Shape ``(K, T, M)``, as in :class:`Rows`; scaled with what this very past taught.
+    """
+
+    slots: Slots
+    x: Floats
+    z: Floats
+
+    def __len__(self) -> int:
+        return self.z.shape[1]
+
+    def part(self, start: int, stop: int) -> Past:
+        """Return rows ``start`` to ``stop`` of every series."""
+        return Past(self.slots, self.x[:, start:stop], self.z[:, start:stop])
+
+    def row(self, t: int) -> Rows:
+        """Return row ``t`` as it was seen live."""
+        return Rows(self.slots, self.x[:, t], self.z[:, t], np.full(len(self.slots), t == 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What every evidence is told once.
+
+    Parameters
+    ----------
+    metrics
+        Number M of metrics.
+    interval_s
+        Seconds between rows; time constants follow it.
+    memory_rows
+        How many past rows are worth remembering.
+    options
+        This evidence's own tuning from ``detectors.yml``, already checked against ``options`` of its class.
+    """
+
+    metrics: int
+    interval_s: float
+    memory_rows: int
+    options: Mapping[str, float]
+
+    @property
+    def slow(self) -> bool:
+        """Whether a row is minutes long: hours and days are then the natural time scale, not seconds."""
+        return self.interval_s >= 30.0
+
+
+class Evidence(ABC):
+    """Base of all evidences: state per series in slots, learning apart from scoring.
+
+    How the engine uses one, per series: ``clear`` its slot; collect rows until the warm-up is over; ``fit`` on all
+    of them (and again on a longer past later, which replaces all that was learnt); then for each row first ``score``
+    and afterwards ``update`` with the same rows.  Series come and go, so any subset of slots may take part in a call.
+
+    Whoever writes one:
+
+    * declares in ``__init__`` every array that it keeps with :meth:`declare`; its first axis is the slot and is
+      grown by the engine; everything is saved, restored and cleared by this class.  Nothing else may be state.
+      ``self["name"]`` is the array; fetch it anew in every call, since growth replaces it.
+    * implements :meth:`learn`, :meth:`score` and :meth:`update`, vectorised over the K rows.
+    * may read no clock and no global random state: the same rows give the same numbers, whoever else is watched.
+      Work that is too long for one tick may be spread over the series' own ``update`` calls.
+    * raises nothing for any finite input.
+    """
+
+    name: str
+    """As in ``detectors.yml``, lower case with underscores."""
+    options: Mapping[str, tuple[float, float, float]] = {}
+    """Tuning keys: ``key: (default, lowest, highest)``."""
+    min_rows: int = 30
+    """Rows of past that :meth:`fit` needs; with less the evidence stays silent."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self._arrays: dict[str, NDArray[np.generic]] = {}
+        self._fills: dict[str, float] = {}
+
+    @classmethod
+    def absent(cls) -> str:
+        """Return why this evidence cannot run here (a library lacks), or nothing."""
+        return ""
+
+    def declare(self, name: str, shape: tuple[int, ...] = (), dtype: type[np.generic] = np.float64, fill: float = 0):
+        """Keep an array of ``shape`` for each series, filled with ``fill`` when the slot is cleared."""
+        self._arrays[name] = np.empty((0, *shape), dtype)
+        self._fills[name] = fill
+
+    def __getitem__(self, name: str) -> NDArray:
+        return self._arrays[name]
+
+    def resize(self, capacity: int) -> None:
+        """Make room for ``capacity`` slots, keeping what the present ones hold."""
+        for name, old in self._arrays.items():
+            new = np.full((capacity, *old.shape[1:]), self._fills[name], old.dtype)
+            keep = min(capacity, len(old))
+            new[:keep] = old[:keep]
+            self._arrays[name] = new
+
+    def clear(self, slots: Slots) -> None:
+        """Forget all about the series in ``slots``."""
+        for name, array in self._arrays.items():
+            array[slots] = self._fills[name]
+
+    def state(self, slot: int) -> State:
+        """Return all that was learnt about one series, as arrays of its own."""
+        return {name: array[slot].copy() for name, array in self._arrays.items()}
+
+    def restore(self, slot: int, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over what :meth:`state` gave; raise :class:`ShapeError` if it is of another kind of evidence."""
+        for name, array in self._arrays.items():
+            saved = state.get(name)
+            if saved is None or saved.shape != array.shape[1:] or saved.dtype != array.dtype:
+                found = "nothing" if saved is None else f"{saved.dtype}{saved.shape}"
+                raise ShapeError(f"{self.name}.{name} is {found}, not {array.dtype}{array.shape[1:]}")
+        for name, array in self._arrays.items():
+            array[slot] = state[name]
+
+    def fit(self, past: Past) -> Floats:
+        """Replace all that was learnt by what ``past`` teaches, ready for the row that follows it.
+
+        Returns
+        -------
+        Floats
+            Shape ``(K, T)``: the score of each past row as it would have been live, NaN where the row itself was
+            learnt from.  Its distribution calibrates the evidence.  Here: learn from the first half, score the
+            second, then learn from all.
+        """
+        half = len(past) // 2
+        scores = np.full(past.z.shape[:2], np.nan)
+        rate = np.ones(len(past.slots))
+        self.learn(past.part(0, half))
+        for t in range(half, len(past)):
+            rows = Rows(past.slots, past.x[:, t], past.z[:, t], np.zeros(len(past.slots), bool))
+            scores[:, t] = self.score(rows)
+            self.update(rows, rate)
+        self.learn(past)
+        return scores
+
+    @abstractmethod
+    def learn(self, past: Past) -> None:
+        """Replace all state of ``past.slots`` by what ``past`` teaches; running windows end at its last row."""
+
+    @abstractmethod
+    def score(self, rows: Rows) -> Floats:
+        """Return shape ``(K,)`` in ``[0, inf)``, finite, high = abnormal.  Changes nothing.
+
+        The scale is the evidence's own; the engine calibrates it on the series' own history, on a log scale.
+        Smooth over a few rows where single rows are noisy: short delay matters, but so does quiet.
+        """
+
+    @abstractmethod
+    def update(self, rows: Rows, rate: Floats) -> None:
+        """Advance running windows by these rows, and learn from them.
+
+        Parameters
+        ----------
+        rows
+            The rows that were just scored.
+        rate
+            Shape ``(K,)``: how fast to learn, 1 normally, less in an alarm, more when a new normal is accepted.
+            Windows advance whatever the rate.
+        """
+
+    def blame(self, rows: Rows) -> Floats:
+        """Return shape ``(K, M)``, each metric's part in the score, non-negative in any unit.  Changes nothing."""
+        return np.abs(rows.z)

@@ -1,0 +1,22 @@
+"""The registry of evidences: one file and one line each."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from osdetectord.detection.evidence import Evidence
+
+REGISTRY = {
+    "level": "level:Level",
+    "memory": "memory:Memory",
+}
+"""Name to ``module:class`` below this package; a module is imported only when its evidence is on."""
+
+DEFAULT_ON = ("level", "memory")
+
+
+def evidence_class(name: str) -> type[Evidence]:
+    """Return the class of a registered evidence; raises :class:`ImportError` if its module needs what lacks."""
+    module, _, cls = REGISTRY[name].partition(":")
+    found: type[Evidence] = getattr(import_module(f"{__name__}.{module}"), cls)
+    return found
