@@ -7,13 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from osdetectord.errors import ShapeError
-
-Floats = NDArray[np.float64]
-Slots = NDArray[np.intp]
-State = dict[str, NDArray[np.generic]]
+from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +32,7 @@ class Rows:
     slots: Slots
     x: Floats
     z: Floats
-    fresh: NDArray[np.bool_]
+    fresh: Bools
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -98,7 +93,7 @@ class Setup:
         return self.interval_s >= 30.0
 
 
-class Evidence(ABC):
+class Evidence(SlotArrays, ABC):
     """Base of all evidences: state per series in slots, learning apart from scoring.
 
     How the engine uses one, per series: ``clear`` its slot; collect rows until the warm-up is over; ``fit`` on all
@@ -124,49 +119,13 @@ class Evidence(ABC):
     """Rows of past that :meth:`fit` needs; with less the evidence stays silent."""
 
     def __init__(self, setup: Setup) -> None:
+        super().__init__()
         self.setup = setup
-        self._arrays: dict[str, NDArray[np.generic]] = {}
-        self._fills: dict[str, float] = {}
 
     @classmethod
     def absent(cls) -> str:
         """Return why this evidence cannot run here (a library lacks), or nothing."""
         return ""
-
-    def declare(self, name: str, shape: tuple[int, ...] = (), dtype: type[np.generic] = np.float64, fill: float = 0):
-        """Keep an array of ``shape`` for each series, filled with ``fill`` when the slot is cleared."""
-        self._arrays[name] = np.empty((0, *shape), dtype)
-        self._fills[name] = fill
-
-    def __getitem__(self, name: str) -> NDArray:
-        return self._arrays[name]
-
-    def resize(self, capacity: int) -> None:
-        """Make room for ``capacity`` slots, keeping what the present ones hold."""
-        for name, old in self._arrays.items():
-            new = np.full((capacity, *old.shape[1:]), self._fills[name], old.dtype)
-            keep = min(capacity, len(old))
-            new[:keep] = old[:keep]
-            self._arrays[name] = new
-
-    def clear(self, slots: Slots) -> None:
-        """Forget all about the series in ``slots``."""
-        for name, array in self._arrays.items():
-            array[slots] = self._fills[name]
-
-    def state(self, slot: int) -> State:
-        """Return all that was learnt about one series, as arrays of its own."""
-        return {name: array[slot].copy() for name, array in self._arrays.items()}
-
-    def restore(self, slot: int, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take over what :meth:`state` gave; raise :class:`ShapeError` if it is of another kind of evidence."""
-        for name, array in self._arrays.items():
-            saved = state.get(name)
-            if saved is None or saved.shape != array.shape[1:] or saved.dtype != array.dtype:
-                found = "nothing" if saved is None else f"{saved.dtype}{saved.shape}"
-                raise ShapeError(f"{self.name}.{name} is {found}, not {array.dtype}{array.shape[1:]}")
-        for name, array in self._arrays.items():
-            array[slot] = state[name]
 
     def fit(self, past: Past) -> Floats:
         """Replace all that was learnt by what ``past`` teaches, ready for the row that follows it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from osdetectord.detection.evidence import Floats
+from osdetectord.detection.slots import Floats
 
 
 def ewma(rows: Floats, alpha: float) -> Floats:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from osdetectord.detection.evidence import Evidence, Floats, Past, Rows, Setup
+from osdetectord.detection.evidence import Evidence, Past, Rows, Setup
+from osdetectord.detection.slots import Floats
 from osdetectord.detection.smoothing import ewma
 
 

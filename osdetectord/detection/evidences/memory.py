@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from osdetectord.detection.evidence import Evidence, Floats, Past, Rows, Setup, Slots
+from osdetectord.detection.evidence import Evidence, Past, Rows, Setup
+from osdetectord.detection.slots import Floats, Slots
 from osdetectord.detection.smoothing import ewma
 
 NEIGHBOUR = 3

@@ -1,0 +1,145 @@
+"""Basis pursuit over a cosine basis: the sparsest spectrum that passes through the samples of each window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osdetectord.errors import ShapeError
+
+# Over-relaxation between 1.5 and 1.8 speeds ADMM up.  Boyd et al. 2011, section 3.4.3, doi:10.1561/2200000016
+RELAXATION = 1.6
+# Shrinkage per step in units of the mean modulus of the least-norm spectrum.  Found by measurement:
+# 0.15 to 0.6 need about the same number of iterations, outside of it the number rises.
+SHRINKAGE = 0.3
+CHECK_EVERY = 10
+# Fewer columns than this are not worth the copy that takes the solved ones out.
+COMPACT_SHARE = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Spectra of least L1 norm.
+
+    Parameters
+    ----------
+    spectrum
+        Shape ``(n, N)``: one column of cosine coefficients for each window.  Reproduces the samples to
+        the precision of its type.
+    gap
+        Shape ``(N,)``: an upper bound, from a feasible point of the dual problem, on how much the L1 norm
+        exceeds the least one, as a part of it.
+    iterations
+        Steps taken by the slowest column.
+    """
+
+    spectrum: NDArray[np.floating]
+    gap: NDArray[np.floating]
+    iterations: int
+
+
+def cosine_basis(n: int) -> NDArray[np.float64]:
+    """Return the orthonormal inverse DCT-II of size ``n``: ``signal = basis @ spectrum``.  Shape ``(n, n)``."""
+    time = np.arange(n)[:, None]
+    frequency = np.arange(n)[None, :]
+    basis = np.cos(np.pi * (2 * time + 1) * frequency / (2 * n)) * np.sqrt(2 / n)
+    basis[:, 0] = np.sqrt(1 / n)
+    return basis
+
+
+def basis_pursuit(
+    signal: NDArray[np.floating],
+    sampled: NDArray[np.bool_],
+    tolerance: float = 0.01,
+    max_iterations: int = 300,
+) -> Solution:
+    """Solve ``min |c|_1  subject to  (basis @ c)[sampled] == signal[sampled]`` for every column at once.
+
+    ADMM (Boyd et al. 2011, section 6.2).  The rows of an orthonormal basis are orthonormal, so that the
+    projection on the constraints needs no factorisation: go to the time domain, put the samples back,
+    and return.  That is two matrix products for all windows, and each column may have samples of its own.
+    Every few steps the scaled dual variable is made feasible for ``max b'y, |A'y|_inf <= 1``; its value
+    bounds the least norm from below, and columns within the tolerance leave the batch.
+
+    Parameters
+    ----------
+    signal
+        Shape ``(n, N)``, one window a column, float32 or float64; what is not sampled is not looked at,
+        and may be anything finite.
+    sampled
+        Which entries bind.  Shape ``(n, N)``, or ``(n,)`` when all columns share their samples.
+    tolerance
+        Stop a column when its norm is proved to be within this part of the least one.
+    max_iterations
+        Stop all at this step; what :attr:`Solution.gap` then says may exceed the tolerance.
+
+    Raises
+    ------
+    ShapeError
+        If ``sampled`` fits neither the columns nor the rows of ``signal``.
+    """
+    if signal.ndim != 2 or sampled.shape not in (signal.shape, signal.shape[:1]):
+        raise ShapeError(f"samples are {sampled.shape} for windows {signal.shape}")
+    n, count = signal.shape
+    basis = cosine_basis(n).astype(signal.dtype)
+    shared = sampled.ndim == 1
+    if shared:
+        rows, known = basis[sampled], signal[sampled]
+        mask = None
+    else:
+        rows, known = basis, np.where(sampled, signal, signal.dtype.type(0))
+        mask = sampled.astype(signal.dtype)
+    scale = np.maximum(np.abs(known).max(axis=0, initial=0), np.finfo(signal.dtype).tiny * 1e6)
+    known = known / scale
+    spectrum = np.zeros_like(signal)
+    gap = np.zeros(count, signal.dtype)
+    left = np.flatnonzero(known.any(axis=0))
+    step = 0
+    known = known[:, left]
+    mask = None if mask is None else mask[:, left]
+
+    z = rows.T @ known
+    u = np.zeros_like(z)
+    reach = SHRINKAGE * np.abs(z).mean(axis=0)
+    while len(left):
+        step += 1
+        v = z - u
+        wrong = known - rows @ v
+        if mask is not None:
+            wrong *= mask
+        v += rows.T @ wrong
+        x = v
+        w = RELAXATION * x + (1 - RELAXATION) * z
+        w += u
+        u = np.clip(w, -reach, reach)
+        z = w - u
+        if step % CHECK_EVERY and step < max_iterations:
+            continue
+        norm = np.abs(x).sum(axis=0)
+        excess = 1 - _lower_bound(rows, known, mask, u / reach) / norm
+        done = (excess <= tolerance) | (step >= max_iterations)
+        spectrum[:, left[done]] = x[:, done]
+        gap[left[done]] = np.maximum(excess[done], 0)
+        if done.all():
+            break
+        if done.mean() > 1 - COMPACT_SHARE or len(left) <= 64:
+            stay = ~done
+            left, known, z, u, reach = left[stay], known[:, stay], z[:, stay], u[:, stay], reach[stay]
+            mask = None if mask is None else mask[:, stay]
+    return Solution(spectrum * scale, gap, step)
+
+
+def _lower_bound(
+    rows: NDArray[np.floating],
+    known: NDArray[np.floating],
+    mask: NDArray[np.floating] | None,
+    subgradient: NDArray[np.floating],
+) -> NDArray[np.floating]:
+    """Value of the dual at the feasible point nearest in direction to the current subgradient."""
+    y = rows @ subgradient
+    if mask is not None:
+        y *= mask
+    bound: NDArray[np.floating] = (known * y).sum(axis=0) / np.maximum(np.abs(rows.T @ y).max(axis=0), 1)
+    return bound
