@@ -65,7 +65,29 @@ class NotAuthorized(OsdetectorError):
 
 
 class ConfigError(InvalidArgument):
-    """A configuration value is wrong; says file, line, key, value and what was expected."""
+    """A configuration value is wrong.
+
+    Parameters
+    ----------
+    key
+        Dotted path of the key, for example ``collect.interval_s``; empty where the file as a whole is wrong.
+    value
+        What stands there.
+    expected
+        What should stand there, a phrase.
+    file, line
+        Where, as far as the raiser knows it; line is 1-based, 0 where unknown.
+    """
+
+    def __init__(self, key: str, value: object, expected: str, file: str = "", line: int = 0) -> None:
+        self.key, self.value, self.expected, self.file, self.line = key, value, expected, file, line
+        where = f"{file}:{line}: " if file and line else f"{file}: " if file else ""
+        what = f"{key} is {value!r}, expected {expected}" if key else f"{value}, expected {expected}"
+        super().__init__(where + what)
+
+    def at(self, file: str, line: int) -> ConfigError:
+        """Return the same error with the place it was found at."""
+        return ConfigError(self.key, self.value, self.expected, file, line)
 
 
 class LoadError(Unsupported):

@@ -36,7 +36,7 @@ class Settings:
         known = ("budget", "warmup_s", "memory_s", "evidences")
         for key in values:
             if key not in known:
-                raise ConfigError(f"{key}: unknown key, expected one of {', '.join(known)}")
+                raise ConfigError(key, values[key], f"one of the keys {', '.join(known)}")
         evidences = _evidences(values.get("evidences", {}))
         return cls(
             budget=_number("budget", values.get("budget", 1.0), 1e-4, 1e4),
@@ -48,16 +48,16 @@ class Settings:
 
 def _number(key: str, value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ConfigError(f"{key}: {value!r} is not a number from {low:g} to {high:g}")
+        raise ConfigError(key, value, f"a number from {low:g} to {high:g}")
     return float(value)
 
 
 def _evidences(values: object) -> dict[str, dict[str, float]]:
     if not isinstance(values, Mapping):
-        raise ConfigError(f"evidences: {values!r} is not a mapping of evidence to its tuning")
+        raise ConfigError("evidences", values, "a mapping of evidence to its tuning")
     for name in values:
         if name not in REGISTRY:
-            raise ConfigError(f"evidences.{name}: unknown evidence, expected one of {', '.join(REGISTRY)}")
+            raise ConfigError(f"evidences.{name}", values[name], f"one of the evidences {', '.join(REGISTRY)}")
     on = {}
     for name in REGISTRY:
         given = values.get(name, {} if name in DEFAULT_ON else False)
@@ -66,15 +66,15 @@ def _evidences(values: object) -> dict[str, dict[str, float]]:
         if given is True:
             given = {}
         if not isinstance(given, Mapping):
-            raise ConfigError(f"evidences.{name}: {given!r} is not on, off or a mapping of tuning keys")
+            raise ConfigError(f"evidences.{name}", given, "on, off or a mapping of tuning keys")
         tuning = dict(given)
         if not tuning.pop("on", True):
             continue
         options = evidence_class(name).options
         for key in tuning:
             if key not in options:
-                expected = ", ".join(options) or "no key"
-                raise ConfigError(f"evidences.{name}.{key}: unknown key, expected {expected}")
+                expected = f"one of the keys {', '.join(options)}" if options else "no key"
+                raise ConfigError(f"evidences.{name}.{key}", tuning[key], expected)
         on[name] = {
             key: _number(f"evidences.{name}.{key}", tuning.get(key, default), low, high)
             for key, (default, low, high) in options.items()
