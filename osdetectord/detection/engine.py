@@ -19,52 +19,12 @@ from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
 from osdetectord.errors import ShapeError
 from osdetectord.metric import Metric
 from osdetectord.sample import Frame
+from osdetectord.verdict import EvidenceState, Verdict
 
 LEVEL = 4.0
 ENTER, LEAVE, LEAVE_AT = 2, 4, 0.75
 GAP_INTERVALS = 3
 TOP_BLAMES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceState:
-    """Whether an evidence takes part: ``on``, ``off`` or ``absent``, and why."""
-
-    name: str
-    state: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one frame says of its P series, in the frame's order.
-
-    Parameters
-    ----------
-    series
-        Shape ``(P,)``, as in the frame.
-    score
-        Shape ``(P,)``, in ``[0, inf)``: 1 is the alarm level, 0 while learning.
-    p_value
-        Shape ``(P,)``, in ``(0, 1]``: 1 while learning.
-    progress
-        Shape ``(P,)``: warm-up done, in ``[0, 1]``.
-    alarm
-        Shape ``(P,)``: whether an episode is open.
-    low, high
-        Shape ``(P, M)``: the expected range, in sample units; NaN while learning.
-    episodes
-        What began, changed or ended.
-    """
-
-    series: NDArray[np.uint64]
-    score: Floats
-    p_value: Floats
-    progress: Floats
-    alarm: Bools
-    low: Floats
-    high: Floats
-    episodes: tuple[Episode, ...]
 
 
 class _Life(SlotArrays):
