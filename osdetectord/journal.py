@@ -19,16 +19,6 @@ from typing import Final, TextIO
 SOCKET: Final = "/run/systemd/journal/socket"
 IDENTIFIER: Final = "osdetectord"
 
-# A fixed id per kind of record; the catalogue has a text for each (journalctl -x).
-ANOMALY_OPENED: Final = "0ad3a6ef2c7b4a0f9f6b5cf7c1d1b9a1"
-ANOMALY_CLOSED: Final = "4e0d0ea2b1a94f04b1b0a3c1d2f7e6b2"
-TARGET_EXITED: Final = "7b8d1c2e93f54a68a0c4d1e5f6a7b8c3"
-BLIND_TIME: Final = "9c1f2e3d4b5a46879a8b7c6d5e4f3a24"
-WORKER_LOST: Final = "2d4c6b8a1f3e45d7b9c8a7e6f5d4c3b5"
-CONFIG_REFUSED: Final = "5f6e7d8c9b0a4c1d8e2f3a4b5c6d7e86"
-NEW_NORMAL: Final = "8a7b6c5d4e3f42019f8e7d6c5b4a3927"
-LOSSES: Final = "c3d2e1f0a9b84756b5a4938271605f48"
-
 _FIELD = re.compile(r"[^A-Z0-9_]")
 _ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 

@@ -1,0 +1,117 @@
+"""Which running processes a specification means, as /proc and the control groups tell."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
+from osdetectord.errors import InvalidArgument
+from osdetectord.target import Spec, SpecKind
+
+_PF_KTHREAD = 0x00200000  # include/linux/sched.h
+
+
+class Matcher:
+    """Finds processes; a process that ends meanwhile is simply not found.
+
+    Parameters
+    ----------
+    proc
+        Where procfs is mounted.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+        self._own = os.getpid()
+        # the service manager's own group tells what it calls the root: another one within a container
+        self._root = (self.cgroup(1) or "/").removesuffix("/init.scope").rstrip("/")
+
+    def pids(self) -> Iterator[int]:
+        """Yield every process but this one and the kernel's own threads."""
+        with os.scandir(self._proc) as entries:
+            for entry in entries:
+                if entry.name.isdigit() and int(entry.name) != self._own:
+                    yield int(entry.name)
+
+    def matches(self, spec: Spec, pid: int, group: str = "") -> bool:
+        """Return whether process ``pid`` is meant.
+
+        Parameters
+        ----------
+        spec
+            Any but ``pid:``, which names its process itself.
+        group
+            Control group of a unit as the service manager tells it.
+        """
+        if spec.kind is SpecKind.COMM:
+            return self._text(pid, "comm").rstrip("\n") == spec.value and not self._is_kernel_thread(pid)
+        if spec.kind is SpecKind.EXE:
+            return self.exe(pid) == spec.value
+        if spec.kind is SpecKind.USER:
+            return self._uid(pid) == user_id(spec) and not self._is_kernel_thread(pid)
+        wanted = self._root + group if spec.kind is SpecKind.UNIT else spec.value
+        if not wanted or wanted == self._root:
+            return False
+        found = self.cgroup(pid)
+        return found is not None and (found == wanted or found.startswith(wanted + "/"))
+
+    def find(self, spec: Spec, group: str = "") -> list[int]:
+        """Return all processes that are meant, by pid."""
+        return sorted(pid for pid in self.pids() if self.matches(spec, pid, group))
+
+    def exe(self, pid: int) -> str:
+        """Return the path of the executable without the kernel's `` (deleted)``; empty where it can't be read."""
+        try:
+            return os.readlink(self._proc / str(pid) / "exe").removesuffix(" (deleted)")
+        except OSError:
+            return ""
+
+    def cmdline(self, pid: int) -> str:
+        """Return the arguments, joined by blanks; empty where they can't be read."""
+        return self._text(pid, "cmdline").replace("\0", " ").strip()
+
+    def cgroup(self, pid: int) -> str | None:
+        """Return the path in the hierarchy that the service manager uses, or None for no such process."""
+        unified = None
+        for line in self._text(pid, "cgroup").splitlines():
+            number, _, rest = line.partition(":")
+            controllers, _, path = rest.partition(":")
+            if controllers == "name=systemd":
+                return path
+            if number == "0":
+                unified = path
+        return unified
+
+    def _text(self, pid: int, name: str) -> str:
+        try:
+            return (self._proc / str(pid) / name).read_bytes().decode("utf-8", "surrogateescape")
+        except OSError:
+            return ""
+
+    def _uid(self, pid: int) -> int:
+        try:
+            return (self._proc / str(pid)).stat().st_uid
+        except OSError:
+            return -1
+
+    def _is_kernel_thread(self, pid: int) -> bool:
+        fields = self._text(pid, "stat").rpartition(")")[2].split()
+        return len(fields) < 7 or bool(int(fields[6]) & _PF_KTHREAD)
+
+
+def user_id(spec: Spec) -> int:
+    """Return the uid that a ``user:`` specification names.
+
+    Raises
+    ------
+    InvalidArgument
+        If there is no such user.
+    """
+    if spec.value.isdigit():
+        return int(spec.value)
+    try:
+        return pwd.getpwnam(spec.value).pw_uid
+    except KeyError:
+        raise InvalidArgument(f"no user {spec.value!r}") from None
