@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from osdetectord.errors import ShapeError
+
+Real = NDArray[np.floating[Any]]
 
 # Over-relaxation between 1.5 and 1.8 speeds ADMM up.  Boyd et al. 2011, section 3.4.3, doi:10.1561/2200000016
 RELAXATION = 1.6
@@ -16,7 +19,7 @@ RELAXATION = 1.6
 SHRINKAGE = 1.0
 CHECK_EVERY = 10
 # Columns per batch: its arrays then stay in the second-level cache.
-BATCH = 1024
+BATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,8 @@ class Solution:
         Steps taken by the slowest column.
     """
 
-    spectrum: NDArray[np.floating]
-    gap: NDArray[np.floating]
+    spectrum: Real
+    gap: Real
     iterations: int
 
 
@@ -44,13 +47,13 @@ def cosine_basis(n: int) -> NDArray[np.float64]:
     """Return the orthonormal inverse DCT-II of size ``n``: ``signal = basis @ spectrum``.  Shape ``(n, n)``."""
     time = np.arange(n)[:, None]
     frequency = np.arange(n)[None, :]
-    basis = np.cos(np.pi * (2 * time + 1) * frequency / (2 * n)) * np.sqrt(2 / n)
+    basis: NDArray[np.float64] = np.cos(np.pi * (2 * time + 1) * frequency / (2 * n)) * np.sqrt(2 / n)
     basis[:, 0] = np.sqrt(1 / n)
     return basis
 
 
 def basis_pursuit(
-    signal: NDArray[np.floating],
+    signal: Real,
     sampled: NDArray[np.bool_],
     tolerance: float = 0.01,
     max_iterations: int = 300,
@@ -108,12 +111,12 @@ def basis_pursuit(
 
 
 def _solve(
-    rows: NDArray[np.floating],
-    known: NDArray[np.floating],
-    mask: NDArray[np.floating] | None,
+    rows: Real,
+    known: Real,
+    mask: Real | None,
     tolerance: float,
     max_iterations: int,
-) -> tuple[NDArray[np.floating], NDArray[np.floating], int]:
+) -> tuple[Real, Real, int]:
     """Solve one batch of columns, none of them all zero, each scaled to a modulus of 1."""
     spectrum = np.empty((rows.shape[1], known.shape[1]), known.dtype)
     gap = np.empty(known.shape[1], known.dtype)
@@ -151,14 +154,14 @@ def _solve(
 
 
 def _lower_bound(
-    rows: NDArray[np.floating],
-    known: NDArray[np.floating],
-    mask: NDArray[np.floating] | None,
-    subgradient: NDArray[np.floating],
-) -> NDArray[np.floating]:
+    rows: Real,
+    known: Real,
+    mask: Real | None,
+    subgradient: Real,
+) -> Real:
     """Value of the dual at the feasible point nearest in direction to the current subgradient."""
     y = rows @ subgradient
     if mask is not None:
         y *= mask
-    bound: NDArray[np.floating] = (known * y).sum(axis=0) / np.maximum(np.abs(rows.T @ y).max(axis=0), 1)
+    bound: Real = (known * y).sum(axis=0) / np.maximum(np.abs(rows.T @ y).max(axis=0), 1)
     return bound
