@@ -1,0 +1,544 @@
+"""The daemon: puts collection, detection, the bus and the journal together, and keeps them going."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+
+from osdetectord import __version__, log, record, state_file, wall
+from osdetectord.anomalies import Anomalies, Evidence
+from osdetectord.bus.server import BusServer
+from osdetectord.config import Config, load
+from osdetectord.core import AnomalyView, Caller, DetectorView, ManagerView, TargetView
+from osdetectord.detection.settings import Settings
+from osdetectord.errors import ConfigError, InvalidArgument, OsdetectorError
+from osdetectord.history import History
+from osdetectord.journal import Journal
+from osdetectord.matching import Matcher
+from osdetectord.notify import Notifier
+from osdetectord.record import Record
+from osdetectord.sample import Frame
+from osdetectord.sampler import Exited, Sampler, Tick
+from osdetectord.ticker import Ticker
+from osdetectord.verdict import EvidenceState, Verdict
+from osdetectord.watching import Target, Watching
+from osdetectord.worker_client import Setup, WorkerClient
+
+TOLD_AFTER_S = 3.0
+"""Age at which the detector is told of a process; younger ones are counted, not judged."""
+CHORES_S = 10.0
+PING_TIMEOUT_S = 5.0
+MAX_MUTE_S = 10 * 365 * 86400
+WATCHES, HISTORY = "watches.json", "history.sqlite"
+BEFORE_ONSET_ROWS = 120
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the daemon was started.
+
+    Parameters
+    ----------
+    config_dir
+        Where the configuration stands.
+    state_dir
+        Where watches, history and what a child detector learns are kept; None keeps nothing.
+    bus_address
+        The bus, or None for the system bus.
+    detector_socket
+        Where the detector listens, or None to run it as a child.
+    """
+
+    config_dir: Path
+    state_dir: Path | None
+    bus_address: str | None
+    detector_socket: str | None
+
+
+class Daemon:
+    """The composition of everything; see :class:`osdetectord.core.Core` for what the bus may ask of it.
+
+    Parameters
+    ----------
+    options
+        How it was started.
+    config
+        The configuration at the start.
+    sampler
+        Collection, loaded and attached.
+    journal
+        Where records go.
+    """
+
+    def __init__(self, options: Options, config: Config, sampler: Sampler, journal: Journal) -> None:
+        self._options, self._config, self._sampler, self._journal = options, config, sampler, journal
+        self._notifier = Notifier()
+        self._bus = BusServer(self, options.bus_address)
+        names = tuple(metric.name for metric in sampler.metrics)
+        path = options.state_dir / HISTORY if options.state_dir else None
+        self._history, trouble = History.open(path, names)
+        if trouble:
+            logger.warning("%s", trouble)
+        self._watching = Watching(sampler, Matcher(), self._bus, names, config.max_targets)
+        self._anomalies = Anomalies(self._history, sampler.metrics, self._tell, self._bus)
+        state_dir = str(options.state_dir / "detector") if options.state_dir else None
+        self._worker = WorkerClient(options.detector_socket, state_dir, self._setup(), self)
+        self._ticker = Ticker(sampler, config.interval_s, self._on_tick)
+        self._evidences: tuple[EvidenceState, ...] = ()
+        self._past: dict[int, deque[tuple[int, np.ndarray[Any, Any]]]] = {}
+        self._lost_before: dict[str, int] = {}
+        self._status = ""
+        self._stop = asyncio.Event()
+        self._cost = _Cost()
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises
+        ------
+        OsdetectorError
+            If the bus can't be reached, or is lost.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self._reload_by_signal()))
+        await self._bus.start()
+        for view in self._history.close_open(wall.now_us()):
+            self._tell(record.closed(view, "osdetectord was away at its end"))
+        await self._restore()
+        self._ticker.start()
+        tasks = [
+            asyncio.ensure_future(part)
+            for part in (self._worker.run(), self._chores(), self._watchdog(), self._bus_lost())
+        ]
+        stopped = asyncio.ensure_future(self._stop.wait())
+        self._notifier.ready(self._say_status())
+        logger.info("ready: %s", self._say_status())
+        try:
+            done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopped}:
+                task.result()
+        finally:
+            self._notifier.stopping()
+            self._ticker.stop()
+            for task in (stopped, *tasks):
+                task.cancel()
+            await asyncio.gather(stopped, *tasks, return_exceptions=True)
+            self._save()
+            self._history.close()
+            await self._bus.stop()
+            self._sampler.close()
+
+    async def _bus_lost(self) -> None:
+        await self._bus.wait_closed()
+        if not self._stop.is_set():
+            raise OsdetectorError("the connection to the bus is lost")
+
+    async def _watchdog(self) -> None:
+        limit_s = self._notifier.watchdog_s
+        while True:
+            if limit_s is None:
+                await asyncio.sleep(3600)
+                continue
+            stuck = await self._stuck(limit_s)
+            if stuck:
+                logger.error("no sign of life for the watchdog: %s", stuck)
+            else:
+                self._notifier.alive()
+            await asyncio.sleep(limit_s / 6)
+
+    async def _stuck(self, limit_s: float) -> str:
+        """Return what has made no progress lately, or nothing."""
+        now_s = time.monotonic()
+        if now_s - self._ticker.progress_s > max(limit_s / 2, 3 * self._ticker.interval_s):
+            return f"the last tick of the collectors ended {now_s - self._ticker.progress_s:.0f} s ago"
+        if now_s - self._worker.progress_s > limit_s / 2:
+            return f"the link to the detector stands since {now_s - self._worker.progress_s:.0f} s"
+        try:
+            await self._bus.ping(min(PING_TIMEOUT_S, limit_s / 4))
+        except OsdetectorError as error:
+            return str(error)
+        return ""
+
+    async def _chores(self) -> None:
+        while True:
+            await asyncio.sleep(CHORES_S)
+            await self._watching.refresh_units()
+            for target in self._watching.rescan():
+                self._changed(target)
+            self._save()
+            try:
+                self._history.flush()
+                self._history.thin(wall.now_us() - self._config.history_s * 1_000_000)
+            except OSError as error:
+                logger.error("%s", error)
+            self._tell_losses()
+            self._cost.measure(self._worker.pid)
+            self._bus.manager_changed(["SelfCost"])
+
+    # ---- state over restarts
+
+    async def _restore(self) -> None:
+        if self._options.state_dir is None:
+            return
+        try:
+            saved = state_file.read(self._options.state_dir / WATCHES)
+        except state_file.Corrupt as error:
+            logger.error("the watches are lost: %s", error)
+            return
+        if saved is None:
+            return
+        blind_s = max(0.0, (wall.now_us() - int(saved["alive_us"])) / 1e6)
+        back = []
+        for one in saved["targets"]:
+            try:
+                back.append(str((await self._watching.restore(one)).spec))
+            except OsdetectorError as error:
+                logger.warning("%s is not watched any more: %s", one.get("spec"), error)
+        if saved["targets"]:
+            fields = {"MESSAGE_ID": record.BLIND_TIME, "OSDETECTOR_BLIND_S": f"{blind_s:.1f}"}
+            text = f"watching {' '.join(back) or 'nothing'} again; was blind for {blind_s:.1f} s"
+            self._tell(Record(text, record.NOTICE, fields))
+
+    def _save(self) -> None:
+        if self._options.state_dir is None:
+            return
+        value = {"alive_us": wall.now_us(), "targets": self._watching.saved()}
+        try:
+            state_file.write(self._options.state_dir / WATCHES, value)
+        except OSError as error:
+            logger.error("the watches can't be saved in %s: %s", self._options.state_dir, error.strerror)
+
+    # ---- told by the collectors
+
+    def _on_tick(self, tick: Tick) -> None:
+        for child in tick.started:
+            for target in self._watching.started(child):
+                self._changed(target)
+        for now in tick.execed:
+            member = self._watching.execed(now)
+            if member is not None and member.told:
+                self._worker.remove(member.series)
+                self._worker.add(member.series, member.program)
+        for target in self._watching.appeared(tick.strangers):
+            self._changed(target)
+        self._take(tick.frame)
+        for end in tick.exited:
+            self._exited(end)
+
+    def _take(self, frame: Frame) -> None:
+        members = self._watching.members
+        now_s, now_us = time.monotonic(), wall.of_monotonic_us(frame.time_ns)
+        judged = []
+        for at, series in enumerate(frame.series.tolist()):
+            member = members.get(series)
+            if member is None:
+                continue
+            member.row = frame.values[at]
+            past = self._past.setdefault(series, deque(maxlen=BEFORE_ONSET_ROWS))
+            past.append((now_us, member.row.astype(np.float32)))
+            if not member.told and now_s - member.since_s >= TOLD_AFTER_S:
+                member.told = True
+                self._worker.add(series, member.program)
+            if member.told:
+                judged.append(at)
+        for target in self._watching:
+            row = self._watching.row(target)
+            if row is not None:
+                self._history.add(target.number, now_us, row)
+        if judged:
+            part = np.array(judged)
+            self._worker.send(replace(frame, series=frame.series[part], values=frame.values[part]))
+
+    def _exited(self, end: Exited) -> None:
+        member = self._watching.members.get(end.series)
+        self._anomalies.ended(end.series, "process ended")
+        self._past.pop(end.series, None)
+        for target, is_root in self._watching.exited(end):
+            if is_root:
+                spec = str(target.spec)
+                self._tell(record.exited(spec, end.comm, end.process.pid, end.code, end.signal, end.core))
+                details = {
+                    "Pid": end.process.pid,
+                    "Comm": end.comm,
+                    "Code": end.code,
+                    "Signal": end.signal,
+                    "Spec": spec,
+                }
+                self._bus.target_exited(self._watching.view(target), details)
+            if self._watching.is_over(target):
+                self._remove(target)
+            else:
+                self._changed(target)
+        if member is not None and member.told:
+            self._worker.remove(end.series)
+
+    # ---- told by the detector
+
+    def worker_ready(self, evidences: tuple[EvidenceState, ...]) -> None:
+        """Note which evidences take part."""
+        self._evidences = evidences
+        self._bus.manager_changed(["Detectors", "Worker"])
+
+    def worker_verdict(self, verdict: Verdict) -> None:
+        """Note scores, and tell what began and ended."""
+        changed = self._watching.heard(verdict)
+        bands = {int(s): (low, high) for s, low, high in zip(verdict.series, verdict.low, verdict.high, strict=True)}
+        for episode in verdict.episodes:
+            member = self._watching.members.get(episode.series)
+            targets = self._watching.targets_of(episode.series)
+            if member is not None and targets:
+                evidence = partial(self._collect_evidence, episode.series, bands.get(episode.series))
+                self._anomalies.heard(episode, member, targets[0], evidence)
+        for number in changed:
+            self._changed(self._watching.get(number))
+
+    def worker_lost(self, why: str) -> None:
+        """Close what is open and say that nobody judges for a while."""
+        self._evidences = ()
+        self._anomalies.detector_lost()
+        fields = {"MESSAGE_ID": record.WORKER_LOST}
+        self._tell(
+            Record(f"the detector is lost ({why}); collection goes on, it is started again", record.WARNING, fields)
+        )
+        self._bus.manager_changed(["Detectors", "Worker"])
+
+    # ---- asked by the bus (core.Core)
+
+    def manager(self) -> ManagerView:
+        """Return the daemon as a whole."""
+        detectors = tuple(DetectorView(e.name, e.state, e.why) for e in self._evidences)
+        return ManagerView(
+            __version__, self._sampler.hooks, detectors, self._lost(), self._self_cost(), self._worker.state
+        )
+
+    def targets(self) -> Sequence[TargetView]:
+        """Return all targets."""
+        return [self._watching.view(target) for target in self._watching]
+
+    def target(self, number: int) -> TargetView:
+        """Return one target."""
+        return self._watching.view(self._watching.get(number))
+
+    def anomaly(self, number: int) -> AnomalyView:
+        """Return one anomaly."""
+        return self._anomalies.get(number)
+
+    async def watch(self, spec: str, options: Mapping[str, object], asked_by: Caller) -> int:
+        """Watch a target; one that is watched already is returned as it is."""
+        unknown = sorted(set(options) - {"runtime", "children"})
+        if unknown:
+            raise InvalidArgument(f"unknown option {unknown[0]!r}, expected runtime or children")
+        for key, value in options.items():
+            if not isinstance(value, bool):
+                raise InvalidArgument(f"option {key} is {value!r}, expected a boolean")
+        follow = bool(options.get("children", self._config.follow_children))
+        target, new = await self._watching.watch(spec, not options.get("runtime", False), follow)
+        if new:
+            logger.info("watching %s as target %d, asked by uid %d", target.spec, target.number, asked_by.uid)
+            self._save()
+            self._bus.target_added(self._watching.view(target))
+            self._bus.manager_changed(["Targets"])
+            self._tell_status()
+        return target.number
+
+    async def unwatch(self, target: int, asked_by: Caller) -> None:
+        """Watch a target no more."""
+        found = self._watching.get(target)
+        logger.info("watching %s no more, asked by uid %d", found.spec, asked_by.uid)
+        self._remove(found)
+
+    def list_anomalies(
+        self, since_us: int, until_us: int, target: int | None, only_open: bool, limit: int
+    ) -> Sequence[AnomalyView]:
+        """Return anomalies, newest first."""
+        return self._history.anomalies(since_us, until_us or 1 << 62, target, only_open, limit)
+
+    def series(
+        self, target: int, metrics: Sequence[str], since_us: int, max_points: int
+    ) -> Mapping[str, tuple[Sequence[int], Sequence[float]]]:
+        """Return samples of a target, summed over its processes."""
+        self._watching.get(target)
+        known = [metric.name for metric in self._sampler.metrics]
+        for name in metrics:
+            if name not in known:
+                raise InvalidArgument(f"no metric {name!r}")
+        with suppress(OSError):
+            self._history.flush()
+        return self._history.series(target, metrics or known, since_us, max_points)
+
+    def evidence(self, anomaly: int) -> bytes:
+        """Return what an anomaly rests on, as JSON."""
+        self._anomalies.get(anomaly)
+        return self._history.evidence(anomaly)
+
+    async def mute(self, target: int, seconds: int, asked_by: Caller) -> None:
+        """Tell nothing of a target for a while; 0 ends it."""
+        if seconds > MAX_MUTE_S:
+            raise InvalidArgument(f"mute for {seconds} s, at most {MAX_MUTE_S} are allowed")
+        found = self._watching.get(target)
+        found.muted_until_us = wall.now_us() + seconds * 1_000_000 if seconds else 0
+        logger.info("%s is muted for %d s, asked by uid %d", found.spec, seconds, asked_by.uid)
+        self._save()
+        self._bus.target_changed(self._watching.view(found), ["MutedUntil"])
+
+    async def feedback(self, anomaly: int, useful: bool, asked_by: Caller) -> None:
+        """Take the user's word on an anomaly."""
+        logger.info("anomaly %d is %s, says uid %d", anomaly, "useful" if useful else "a false alarm", asked_by.uid)
+        episode = self._anomalies.judge(anomaly, useful)
+        if episode is not None:
+            self._worker.mark(episode, useful)
+
+    async def reload(self, asked_by: Caller) -> None:
+        """Read the configuration anew; a wrong one leaves the old one in force."""
+        self._notifier.reloading()
+        try:
+            config = load(self._options.config_dir, Settings.parse)
+        except ConfigError as error:
+            fields = {"MESSAGE_ID": record.CONFIG_REFUSED}
+            self._tell(Record(f"configuration refused, the old one stays in force: {error}", record.ERROR, fields))
+            raise
+        finally:
+            self._notifier.ready(self._say_status())
+        old, self._config = self._config, config
+        log.configure(self._journal, config.log_level)
+        self._watching.max_targets = config.max_targets
+        self._ticker.interval_s = config.interval_s
+        if (old.detection, old.interval_s) != (config.detection, config.interval_s):
+            self._worker.reconfigure(self._setup())
+        logger.info("configuration reloaded, asked by uid %d", asked_by.uid)
+
+    async def _reload_by_signal(self) -> None:
+        with suppress(ConfigError):  # told in the journal
+            await self.reload(Caller("SIGHUP", 0))
+
+    # ---- within
+
+    def _setup(self) -> Setup:
+        return Setup(self._sampler.metrics, self._config.interval_s, self._config.detection)
+
+    def _tell(self, entry: Record) -> None:
+        self._journal.send(entry.message, entry.priority, entry.fields)
+
+    def _remove(self, target: Target) -> None:
+        for series in self._watching.remove(target.number):
+            self._anomalies.ended(series, "no longer watched")
+            self._past.pop(series, None)
+            self._worker.remove(series)
+        self._save()
+        self._bus.target_removed(target.number)
+        self._bus.manager_changed(["Targets"])
+        self._tell_status()
+
+    def _changed(self, target: Target) -> None:
+        self._bus.target_changed(self._watching.view(target), ["State", "Processes"])
+        self._tell_status()
+
+    def _collect_evidence(self, series: int, band: tuple[Any, Any] | None) -> Evidence:
+        past = self._past.get(series, ())
+        times = [time_us for time_us, _ in past]
+        table = np.array([row for _, row in past], np.float64)
+        out = {}
+        for at, metric in enumerate(self._sampler.metrics):
+            values = [value if value == value else None for value in table[:, at].tolist()] if len(table) else []
+            low, high = (float(band[0][at]), float(band[1][at])) if band else (np.nan, np.nan)
+            expected = [low, high] if np.isfinite(low) and np.isfinite(high) else None
+            out[metric.name] = {"unit": metric.sample_unit, "values": values, "expected": expected}
+        calls = [
+            {"name": c.name, "count": c.count, "errors": c.errors, "total_ns": c.total_ns, "max_ns": c.max_ns}
+            for c in self._sampler.syscalls(series)
+        ]
+        return {"time_us": times, "metrics": out, "syscalls": calls}
+
+    def _say_status(self) -> str:
+        states = [self._watching.state(target) for target in self._watching]
+        told = [
+            f"{states.count(state)} {state}"
+            for state in ("anomalous", "normal", "learning", "waiting")
+            if state in states
+        ]
+        processes = len(self._watching.members)
+        targets = f"{len(states)} target{'s' if len(states) != 1 else ''}"
+        many = f"{processes} process{'es' if processes != 1 else ''}"
+        return f"watching {targets} ({many}){': ' if told else ''}{', '.join(told)}"
+
+    def _tell_status(self) -> None:
+        status = self._say_status()
+        if status != self._status:
+            self._status = status
+            self._notifier.status(status)
+
+    def _lost(self) -> dict[str, int]:
+        return {
+            **self._sampler.lost(),
+            **self._bus.lost,
+            "detector.frames": self._worker.dropped_frames,
+            "collector.ticks": self._ticker.skipped,
+        }
+
+    def _tell_losses(self) -> None:
+        lost = self._lost()
+        more = {name: count - self._lost_before.get(name, 0) for name, count in lost.items()}
+        grown = {name: count for name, count in more.items() if count > 0}
+        self._lost_before = lost
+        if grown:
+            text = ", ".join(f"{count} x {name}" for name, count in sorted(grown.items()))
+            self._tell(Record(f"lost: {text}", record.WARNING, {"MESSAGE_ID": record.LOSSES}))
+            self._bus.manager_changed(["Lost"])
+
+    def _self_cost(self) -> dict[str, float]:
+        cost = {**self._cost.values, "tick_s": self._ticker.tick_s}
+        run_time_ns = self._sampler.run_time_ns()
+        return cost if run_time_ns is None else {**cost, "bpf_s": run_time_ns / 1e9}
+
+
+class _Cost:
+    """What the daemon itself uses."""
+
+    def __init__(self) -> None:
+        self._at_s, self._cpu_s = time.monotonic(), time.process_time()
+        self.values: dict[str, float] = {}
+        self.measure(0)
+
+    def measure(self, worker_pid: int) -> None:
+        now_s, cpu_s = time.monotonic(), time.process_time()
+        share = (cpu_s - self._cpu_s) / max(1e-9, now_s - self._at_s)
+        self._at_s, self._cpu_s = now_s, cpu_s
+        self.values = {
+            "cpu_s": cpu_s,
+            "cpu_percent": 100 * share,
+            "rss_bytes": _rss_bytes(os.getpid()),
+            "worker_rss_bytes": _rss_bytes(worker_pid) if worker_pid else 0.0,
+        }
+
+
+def _rss_bytes(pid: int) -> float:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+async def serve(options: Options, config: Config, journal: Journal) -> None:
+    """Load, attach, and serve until told to stop; raises :class:`OsdetectorError` where that can't be."""
+    sampler = await asyncio.to_thread(lambda: Sampler.open(max_processes=config.max_processes))
+    daemon = Daemon(options, config, sampler, journal)
+    await daemon.run()
