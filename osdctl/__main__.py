@@ -1,0 +1,79 @@
+"""The command line client: parse, run one command, write what it returns, end with its status."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from osdctl import options, output, remote
+from osdctl.command import Answer
+from osdctl.errors import OsdctlError, Status
+from osdctl.manager import Connection, Manager
+from osdctl.registry import COMMANDS
+
+if TYPE_CHECKING:
+    import argparse
+
+_INTERRUPTED = 128 + signal.SIGINT
+_PIPE_BROKEN = 128 + signal.SIGPIPE
+
+
+async def _connect() -> Connection:
+    # here, because dbus-next takes longer to import than most commands to run
+    from osdctl import bus
+
+    return await bus.connect(os.environ)
+
+
+async def _run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    manager = Manager(_connect)
+    try:
+        result = args.run(args, manager)
+        if hasattr(result, "__aiter__"):
+            try:
+                async for text in result:
+                    output.write(text)
+            except asyncio.CancelledError:
+                pass  # Ctrl-C is the way to end what follows
+            return Status.DONE
+        answer = await result
+        if not isinstance(answer, Answer):
+            answer = Answer(answer)
+        if args.look.terminal and args.pager and args.look.json == "off":
+            output.page(answer.text, environ)
+        else:
+            output.write(answer.text)
+        return answer.status
+    finally:
+        manager.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run osdctl and return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        args = options.parse(COMMANDS, words)
+        if args.host is not None:
+            return remote.run(args.host, words, terminal=sys.stdin.isatty() and sys.stdout.isatty())
+        args.look = options.look(args, sys.stdout, os.environ)
+        return asyncio.run(_run(args, os.environ))
+    except OsdctlError as error:
+        output.remark(str(error))
+        return error.status
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # whoever read standard output has left; Python would complain once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_BROKEN
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""``osdctl detect``: detection over recorded data, by the daemon's package."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from osdctl import program
+from osdctl.command import Answer
+from osdctl.manager import Manager
+
+NAME = "detect"
+HELP = "find anomalies in recorded CSV files"
+PASSES_ON = True
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Everything goes on to the program."""
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="CSV|DIR ...", help="see osdctl detect --help")
+
+
+async def run(args: argparse.Namespace, manager: Manager) -> Answer:
+    """Run ``python3 -m osdetectord.offline``; its output goes straight through."""
+    return Answer("", await asyncio.to_thread(program.run, program.module("osdetectord.offline"), args.words))

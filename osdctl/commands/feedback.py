@@ -1,0 +1,28 @@
+"""``osdctl feedback``: say whether an anomaly was worth the report."""
+
+from __future__ import annotations
+
+import argparse
+
+from osdctl import options
+from osdctl.manager import Manager
+from osdctl.text import as_json
+
+NAME = "feedback"
+HELP = "say whether an anomaly was useful; like ones of that program become quieter if not"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The anomaly and the verdict."""
+    parser.add_argument("id", type=options.anomaly_id, metavar="ID", help="an anomaly's number")
+    parser.add_argument("useful", choices=("yes", "no"), help="a real fault or worth knowing: yes; a false alarm: no")
+
+
+async def run(args: argparse.Namespace, manager: Manager) -> str:
+    """Return what the daemon now has as the user's word."""
+    anomaly = await manager.anomaly(args.id)
+    await manager.feedback(anomaly, useful=args.useful == "yes")
+    anomaly = await manager.anomaly(args.id)
+    if args.look.json != "off":
+        return as_json({"id": anomaly.id, "useful": anomaly.useful}, args.look.json)
+    return "" if args.look.quiet else f"{anomaly.id}\tuseful: {anomaly.useful}\n"

@@ -1,0 +1,86 @@
+"""``osdctl status``: the daemon, what it watches, what it costs and what it lost."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from osdctl.manager import Manager
+from osdctl.model import Daemon
+from osdctl.text import Colour, Look, as_json, number, quantity, shown
+
+NAME = "status"
+HELP = "show the daemon, what it watches, what it costs and what it lost"
+
+STATES = ("anomalous", "learning", "normal", "waiting", "gone")
+DAY_US = 86_400_000_000
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """No arguments of its own."""
+
+
+async def run(args: argparse.Namespace, manager: Manager) -> str:
+    """Return a few lines on the daemon as a whole."""
+    look: Look = args.look
+    daemon = await manager.daemon()
+    states = Counter(target.state for target in await manager.targets())
+    opened = len(await manager.anomalies(only_open=True))
+    day = len(await manager.anomalies(since_us=int(time.time() * 1e6) - DAY_US))
+    place = (await manager.connected()).place
+    if look.json != "off":
+        row: dict[str, Any] = {
+            **daemon.json(),
+            "bus": place,
+            "targets": {state: states[state] for state in STATES},
+            "anomalies": {"open": opened, "last_day": day},
+        }
+        return as_json(row, look.json)
+    counts = ", ".join(f"{states[state]} {look.state(state)}" for state in STATES if states[state])
+    lines = {
+        "Daemon": f"osdetectord {shown(daemon.version)}, {look.paint('running', Colour.GREEN)} on {shown(place)}",
+        "Targets": f"{states.total()} ({counts})" if counts else "none; start with: osdctl watch PID",
+        "Anomalies": f"{look.paint(f'{opened} open', Colour.RED if opened else Colour.NONE)}, {day} in the last 24 h",
+        "Worker": shown(daemon.worker),
+        "Hooks": hooks(daemon, look),
+        "Detectors": ", ".join(
+            f"{shown(detector.name)} {detector.state}" + (f" ({shown(detector.why)})" if detector.why else "")
+            for detector in daemon.detectors
+        ),
+        "Cost": cost(daemon.cost),
+        "Lost": lost(daemon.lost, look),
+    }
+    return "".join(f"{name:>9}: {text or '-'}\n" for name, text in lines.items())
+
+
+def hooks(daemon: Daemon, look: Look) -> str:
+    """Return which hook serves each collector; what serves none stands out."""
+    parts = []
+    for row in daemon.collectors:
+        if row.rank < 0:
+            parts.append(look.paint(f"{shown(row.collector)} none ({shown(row.why)})", Colour.RED))
+        else:
+            parts.append(f"{shown(row.collector)} {shown(row.hook)}{' (fallback)' if row.rank else ''}")
+    return ", ".join(parts)
+
+
+def cost(values: Mapping[str, float]) -> str:
+    """Return the daemon's own consumption; the unit is the last word of each name."""
+    units = {"percent": "%", "bytes": "bytes", "s": "s", "ms": "ms"}
+    parts = []
+    for name, value in sorted(values.items()):
+        label, _, last = name.rpartition("_")
+        if label and last in units:
+            parts.append(f"{shown(label).replace('_', ' ')} {quantity(value, units[last])}")
+        else:
+            parts.append(f"{shown(name).replace('_', ' ')} {number(value)}")
+    return ", ".join(parts)
+
+
+def lost(values: Mapping[str, int], look: Look) -> str:
+    """Return what was lost since start, by cause."""
+    parts = [f"{shown(cause).replace('_', ' ')} {amount}" for cause, amount in sorted(values.items()) if amount]
+    return look.paint(", ".join(parts), Colour.YELLOW) if parts else "nothing"

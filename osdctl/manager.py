@@ -1,0 +1,243 @@
+"""The daemon as osdctl sees it: each call of the D-Bus interface with values in and values out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from osdctl.errors import NotRunning, OsdctlError, Refused
+from osdctl.model import ANOMALY_ROOT, TARGET_ROOT, Anomaly, Daemon, Target
+
+ROOT = "/org/osdetector1"
+MANAGER = "org.osdetector1.Manager"
+TARGET = "org.osdetector1.Target"
+ANOMALY = "org.osdetector1.Anomaly"
+PROPERTIES = "org.freedesktop.DBus.Properties"
+OBJECTS = "org.freedesktop.DBus.ObjectManager"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that the daemon told by itself.
+
+    Parameters
+    ----------
+    kind
+        ``opened``, ``updated``, ``closed``, ``exited``, ``removed``, ``changed``, ``stopped`` or ``started``.
+    path
+        The object, nothing for ``stopped`` and ``started``.
+    anomaly
+        For the first three.
+    details
+        For ``exited``.
+    """
+
+    kind: str
+    path: str = ""
+    anomaly: Anomaly | None = None
+    details: Mapping[str, Any] | None = None
+
+
+class Signal(Protocol):
+    """A D-Bus signal."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def interface(self) -> str: ...
+    @property
+    def member(self) -> str: ...
+    @property
+    def body(self) -> tuple[Any, ...]: ...
+
+
+class Connection(Protocol):
+    """What a manager needs of the bus."""
+
+    place: str
+    """The bus, for people."""
+
+    async def call(
+        self,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        body: tuple[Any, ...] = (),
+        *,
+        may_start: bool = False,
+    ) -> list[Any]: ...
+
+    async def can_start_daemon(self) -> bool: ...
+    async def subscribe(self) -> AsyncIterator[Signal]: ...
+    def close(self) -> None: ...
+
+
+class Manager:
+    """The daemon's manager object.  Every method raises :class:`~osdctl.errors.OsdctlError`."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
+        self._connect = connect
+        self._connection: Connection | None = None
+
+    async def connected(self) -> Connection:
+        """Return the connection; made at the first use, because some commands need none."""
+        if self._connection is None:
+            self._connection = await self._connect()
+        return self._connection
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _call(self, *call: Any, may_start: bool = False) -> Any:
+        results = await (await self.connected()).call(*call, may_start=may_start)
+        return results[0] if results else None
+
+    async def daemon(self) -> Daemon:
+        """Return what the daemon says of itself."""
+        return Daemon.of(await self._call(ROOT, PROPERTIES, "GetAll", "s", (MANAGER,)))
+
+    async def targets(self) -> list[Target]:
+        """Return all targets, oldest first."""
+        objects = await self._call(ROOT, OBJECTS, "GetManagedObjects")
+        found = [Target.of(path, faces[TARGET]) for path, faces in objects.items() if TARGET in faces]
+        return sorted(found, key=lambda target: target.id)
+
+    async def target(self, path: str) -> Target:
+        """Return one target."""
+        return Target.of(path, await self._call(path, PROPERTIES, "GetAll", "s", (TARGET,)))
+
+    async def find(self, word: str) -> Target:
+        """Return the target of that id, specification or object path.
+
+        A bare number is an id first and a watched pid second.
+        """
+        targets = await self.targets()
+        word = word.removeprefix(TARGET_ROOT)
+        if word.isdecimal():
+            for target in targets:
+                if target.id == int(word):
+                    return target
+        wanted = spellings(word)
+        for target in targets:
+            if target.spec in wanted:
+                return target
+        raise Refused(f"no target {word}", "osdctl list shows what is watched")
+
+    async def watch(self, spec: str, *, runtime: bool, children: bool) -> Target:
+        """Start to watch; starts the daemon where it is activatable."""
+        options = {"runtime": ("b", runtime), "children": ("b", children)}
+        path = await self._call(ROOT, MANAGER, "Watch", "sa{sv}", (spec, options), may_start=True)
+        return await self.target(path)
+
+    async def unwatch(self, target: Target) -> None:
+        """Stop to watch."""
+        await self._call(ROOT, MANAGER, "Unwatch", "o", (target.path,))
+
+    async def anomalies(
+        self,
+        *,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        target: Target | None = None,
+        only_open: bool = False,
+        limit: int | None = None,
+    ) -> list[Anomaly]:
+        """Return anomalies, newest first."""
+        filters: dict[str, tuple[str, Any]] = {}
+        if since_us is not None:
+            filters["since_us"] = ("t", since_us)
+        if until_us is not None:
+            filters["until_us"] = ("t", until_us)
+        if target is not None:
+            filters["target"] = ("o", target.path)
+        if only_open:
+            filters["open"] = ("b", True)
+        if limit is not None:
+            filters["limit"] = ("u", limit)
+        rows = await self._call(ROOT, MANAGER, "ListAnomalies", "a{sv}", (filters,))
+        return [Anomaly.of(row.get("Path", ""), row) for row in rows]
+
+    async def anomaly(self, number: int) -> Anomaly:
+        """Return one anomaly."""
+        path = f"{ANOMALY_ROOT}{number}"
+        try:
+            return Anomaly.of(path, await self._call(path, PROPERTIES, "GetAll", "s", (ANOMALY,)))
+        except NotRunning:
+            raise
+        except OsdctlError as error:
+            raise Refused(f"no anomaly {number}", "osdctl anomalies lists them") from error
+
+    async def series(
+        self, target: Target, metrics: Sequence[str], since_us: int, max_points: int
+    ) -> dict[str, tuple[list[int], list[float]]]:
+        """Return by metric the times in microseconds and the samples."""
+        body = (target.path, list(metrics), since_us, max_points)
+        found = await self._call(ROOT, MANAGER, "GetSeries", "oastu", body)
+        return {name: (list(times), list(values)) for name, (times, values) in found.items()}
+
+    async def evidence(self, anomaly: Anomaly) -> bytes:
+        """Return the JSON that an anomaly rests on."""
+        descriptor = await self._call(ROOT, MANAGER, "GetEvidence", "o", (anomaly.path,))
+        try:
+            # the offset is shared with the daemon's own descriptor, so not read() but pread()
+            size = os.fstat(descriptor).st_size
+            parts: list[bytes] = []
+            while (done := sum(map(len, parts))) < size and (part := os.pread(descriptor, size - done, done)):
+                parts.append(part)
+            return b"".join(parts)
+        except OSError as error:
+            raise OsdctlError(f"the evidence of anomaly {anomaly.id} cannot be read: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+
+    async def mute(self, target: Target, seconds: int) -> None:
+        """Report nothing of a target for so long."""
+        await self._call(ROOT, MANAGER, "Mute", "ot", (target.path, seconds))
+
+    async def feedback(self, anomaly: Anomaly, *, useful: bool) -> None:
+        """Say whether an anomaly was worth the report."""
+        await self._call(ROOT, MANAGER, "Feedback", "ob", (anomaly.path, useful))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Return what the daemon tells from now on; ends with :class:`NotRunning` when the bus goes away."""
+        return _events(await (await self.connected()).subscribe())
+
+
+async def _events(signals: AsyncIterator[Signal]) -> AsyncIterator[Event]:
+    async for signal in signals:
+        event = _event_of(signal)
+        if event is not None:
+            yield event
+
+
+def spellings(word: str) -> tuple[str, ...]:
+    """Return the canonical specifications that a user may mean by this word."""
+    if word.isdecimal():
+        return (f"pid:{int(word)}",)
+    if word.startswith("unit:") and "." not in word:
+        return (word, f"{word}.service")
+    return (word,)
+
+
+_ANOMALY_SIGNALS = {"AnomalyOpened": "opened", "AnomalyUpdated": "updated", "AnomalyClosed": "closed"}
+
+
+def _event_of(signal: Signal) -> Event | None:
+    body = signal.body
+    if signal.member == "NameOwnerChanged":
+        return Event("started" if body[2] else "stopped")
+    if signal.interface == MANAGER and signal.member in _ANOMALY_SIGNALS:
+        path, details = body
+        return Event(_ANOMALY_SIGNALS[signal.member], path, anomaly=Anomaly.of(path, details))
+    if signal.interface == MANAGER and signal.member == "TargetExited":
+        return Event("exited", body[0], details=body[1])
+    if signal.interface == OBJECTS and signal.member == "InterfacesRemoved" and TARGET in body[1]:
+        return Event("removed", body[0])
+    if signal.interface == PROPERTIES and signal.member == "PropertiesChanged" and body[0] == TARGET:
+        return Event("changed", signal.path)
+    return None

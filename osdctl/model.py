@@ -1,0 +1,210 @@
+"""What the daemon tells, as values; times are wall-clock microseconds, as on the bus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from osdctl.errors import OsdctlError
+
+TARGET_ROOT = "/org/osdetector1/target/"
+ANOMALY_ROOT = "/org/osdetector1/anomaly/"
+
+T = TypeVar("T")
+
+
+def number_of(path: str) -> int:
+    """Return the number at the end of an object path."""
+    number = path.rpartition("/")[2]
+    if not number.isdecimal():
+        raise OsdctlError(f"the daemon sent an object path without a number: {path}")
+    return int(number)
+
+
+def _take(properties: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = properties.get(name)
+    if not isinstance(value, kind):
+        raise OsdctlError(f"the daemon's answer has no proper {name}", "are osdctl and osdetectord of one version?")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process of a target."""
+
+    pid: int
+    started_us: int
+    comm: str
+    state: str
+    score: float
+    progress: float
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something that is watched."""
+
+    id: int
+    spec: str
+    state: str
+    since_us: int
+    persistent: bool
+    children: bool
+    muted_until_us: int
+    score: float
+    progress: float
+    processes: tuple[Process, ...]
+    latest: dict[str, float]
+
+    @property
+    def path(self) -> str:
+        """Its D-Bus object path."""
+        return f"{TARGET_ROOT}{self.id}"
+
+    @classmethod
+    def of(cls, path: str, properties: Mapping[str, Any]) -> Target:
+        """Read the properties of ``org.osdetector1.Target``."""
+        return cls(
+            id=number_of(path),
+            spec=_take(properties, "Spec", str),
+            state=_take(properties, "State", str),
+            since_us=_take(properties, "Since", int),
+            persistent=_take(properties, "Persistent", bool),
+            children=_take(properties, "FollowChildren", bool),
+            muted_until_us=_take(properties, "MutedUntil", int),
+            score=_take(properties, "Score", float),
+            progress=_take(properties, "Progress", float),
+            processes=tuple(Process(*row) for row in _take(properties, "Processes", list)),
+            latest=dict(_take(properties, "Latest", dict)),
+        )
+
+    def json(self) -> dict[str, Any]:
+        """For ``--json``: names and values that stay from version to version."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """A metric's part in an anomaly."""
+
+    metric: str
+    unit: str
+    share: float
+    observed: float
+    low: float
+    high: float
+    onset_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """An episode of abnormal behaviour."""
+
+    id: int
+    target: int
+    spec: str
+    pid: int
+    comm: str
+    state: str
+    kind: str
+    opened_us: int
+    closed_us: int
+    score: float
+    p_value: float
+    detectors: tuple[str, ...]
+    metrics: tuple[Blame, ...]
+    message: str
+    recurrence: int
+    useful: str
+
+    @property
+    def path(self) -> str:
+        """Its D-Bus object path."""
+        return f"{ANOMALY_ROOT}{self.id}"
+
+    @classmethod
+    def of(cls, path: str, properties: Mapping[str, Any]) -> Anomaly:
+        """Read the properties of ``org.osdetector1.Anomaly``."""
+        return cls(
+            id=number_of(path),
+            target=number_of(_take(properties, "Target", str)),
+            spec=_take(properties, "Spec", str),
+            pid=_take(properties, "Pid", int),
+            comm=_take(properties, "Comm", str),
+            state=_take(properties, "State", str),
+            kind=_take(properties, "Kind", str),
+            opened_us=_take(properties, "Opened", int),
+            closed_us=_take(properties, "Closed", int),
+            score=_take(properties, "Score", float),
+            p_value=_take(properties, "PValue", float),
+            detectors=tuple(_take(properties, "Detectors", list)),
+            metrics=tuple(Blame(*row) for row in _take(properties, "Metrics", list)),
+            message=_take(properties, "Message", str),
+            recurrence=_take(properties, "Recurrence", int),
+            useful=_take(properties, "Useful", str),
+        )
+
+    def json(self) -> dict[str, Any]:
+        """For ``--json``: names and values that stay from version to version."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Which hook serves a collector, and why no better one does."""
+
+    collector: str
+    hook: str
+    rank: int
+    why: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Hook:
+        """Read one row of ``Collectors``."""
+        return cls(
+            _take(row, "Collector", str), _take(row, "Hook", str), _take(row, "Rank", int), _take(row, "Why", str)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """An evidence: on, off or absent, and why."""
+
+    name: str
+    state: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """The daemon as a whole."""
+
+    version: str
+    collectors: tuple[Hook, ...]
+    detectors: tuple[Detector, ...]
+    lost: dict[str, int]
+    cost: dict[str, float]
+    worker: str
+    units: dict[str, str]
+    """Unit of a sample, by metric."""
+
+    @classmethod
+    def of(cls, properties: Mapping[str, Any]) -> Daemon:
+        """Read the properties of ``org.osdetector1.Manager``."""
+        return cls(
+            version=_take(properties, "Version", str),
+            collectors=tuple(Hook.of(row) for row in _take(properties, "Collectors", list)),
+            detectors=tuple(
+                Detector(_take(row, "Name", str), _take(row, "State", str), _take(row, "Why", str))
+                for row in _take(properties, "Detectors", list)
+            ),
+            lost=dict(_take(properties, "Lost", dict)),
+            cost=dict(_take(properties, "SelfCost", dict)),
+            worker=_take(properties, "Worker", str),
+            units=dict(properties.get("Units", {})),
+        )
+
+    def json(self) -> dict[str, Any]:
+        """For ``--json``: names and values that stay from version to version."""
+        return asdict(self)

@@ -1,0 +1,42 @@
+"""All commands, in the order in which the help lists them."""
+
+from __future__ import annotations
+
+from osdctl.command import Command
+from osdctl.commands import (
+    anomalies,
+    config,
+    detect,
+    doctor,
+    explain,
+    feedback,
+    list_,
+    log,
+    mute,
+    plot,
+    run,
+    show,
+    status,
+    top,
+    unwatch,
+    watch,
+)
+
+COMMANDS: tuple[Command, ...] = (
+    status,
+    doctor,
+    watch,
+    unwatch,
+    list_,
+    show,
+    top,
+    anomalies,
+    log,
+    explain,
+    plot,
+    mute,
+    feedback,
+    run,
+    detect,
+    config,
+)
