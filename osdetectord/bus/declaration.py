@@ -1,0 +1,174 @@
+"""How an interface is declared: its methods by annotation, its properties and signals by table."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args, get_origin, get_type_hints
+from xml.sax.saxutils import quoteattr
+
+from osdetectord.bus.adapter import Variant, complete_types, encode
+
+V = TypeVar("V")
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Annotations that are D-Bus signatures, and Python types too.
+Bool = Annotated[bool, "b"]
+Uint32 = Annotated[int, "u"]
+Uint64 = Annotated[int, "t"]
+Double = Annotated[float, "d"]
+String = Annotated[str, "s"]
+ObjectPath = Annotated[str, "o"]
+Fd = Annotated[int, "h"]
+"""A descriptor that the receiver, when it is an answer the connection, closes."""
+Strings = Annotated[list[str], "as"]
+Variants = Annotated[Mapping[str, Any], "a{sv}"]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An answer that is bytes of the wire already."""
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method: its arguments by name and signature, and who may call it."""
+
+    name: str
+    arguments: tuple[tuple[str, str], ...]
+    returns: str
+    privileged: bool
+    function: Callable[..., Any]
+
+    @property
+    def signature(self) -> str:
+        """Signature of all arguments."""
+        return "".join(signature for _name, signature in self.arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """A property that is read only: what of the view it shows."""
+
+    name: str
+    signature: str
+    of: Callable[[Any], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal and its arguments by name and signature."""
+
+    name: str
+    arguments: tuple[tuple[str, str], ...]
+
+    @property
+    def signature(self) -> str:
+        """Signature of all arguments."""
+        return "".join(signature for _name, signature in self.arguments)
+
+
+def reads(function: F) -> F:
+    """Mark a method that anybody may call."""
+    function.__dict__["_privileged"] = False
+    return function
+
+
+def changes(function: F) -> F:
+    """Mark a method that only the administrator and the service's group may call; it is given ``asked_by``."""
+    function.__dict__["_privileged"] = True
+    return function
+
+
+class Interface(Generic[V]):
+    """An interface of one object; ``view`` gives the state that its properties show.
+
+    A method is what :func:`reads` or :func:`changes` marks: nothing else can be called from the bus.
+    """
+
+    name: ClassVar[str]
+    properties: ClassVar[tuple[Property, ...]] = ()
+    signals: ClassVar[tuple[Signal, ...]] = ()
+    methods: ClassVar[Mapping[str, Method]] = {}
+    xml: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        cls.methods = {
+            name: _method(name, function)
+            for name, function in vars(cls).items()
+            if "_privileged" in getattr(function, "__dict__", {})
+        }
+        cls.xml = _xml(cls)
+
+    def __init__(self, view: Callable[[], V]) -> None:
+        self.view = view
+
+    @classmethod
+    def shown(cls, view: V, names: frozenset[str] | None = None) -> dict[str, Variant]:
+        """Return properties of a view, all or some, by name."""
+        return {
+            property_.name: Variant(property_.signature, property_.of(view))
+            for property_ in cls.properties
+            if names is None or property_.name in names
+        }
+
+    @classmethod
+    def signal(cls, name: str, *values: object) -> tuple[str, bytes]:
+        """Return the signature and the body of one of the signals."""
+        signature = next(signal.signature for signal in cls.signals if signal.name == name)
+        return signature, encode(signature, values)
+
+
+def _method(name: str, function: Callable[..., Any]) -> Method:
+    hints = get_type_hints(function, include_extras=True)
+    parameters = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is not parameter.KEYWORD_ONLY
+    ][1:]
+    return Method(
+        name,
+        tuple((parameter, _signature(hints[parameter])) for parameter in parameters),
+        _signature(hints["return"]),
+        function.__dict__["_privileged"],
+        function,
+    )
+
+
+def _signature(hint: object) -> str:
+    if hint is type(None):
+        return ""
+    if get_origin(hint) is not Annotated:
+        raise TypeError(f"{hint} says no D-Bus signature")
+    signature = get_args(hint)[1]
+    if len(complete_types(signature)) != 1:
+        raise TypeError(f"{signature} is not one complete type")
+    return str(signature)
+
+
+def _xml(interface: type[Interface[Any]]) -> str:
+    lines = [f"  <interface name={quoteattr(interface.name)}>"]
+    for method in interface.methods.values():
+        lines.append(f"    <method name={quoteattr(method.name)}>")
+        lines += [_argument(name, signature, ' direction="in"') for name, signature in method.arguments]
+        if method.returns:
+            lines.append(_argument("", method.returns, ' direction="out"'))
+        lines.append("    </method>")
+    for signal in interface.signals:
+        lines.append(f"    <signal name={quoteattr(signal.name)}>")
+        lines += [_argument(name, signature, "") for name, signature in signal.arguments]
+        lines.append("    </signal>")
+    lines += [
+        f'    <property name={quoteattr(each.name)} type={quoteattr(each.signature)} access="read"/>'
+        for each in interface.properties
+    ]
+    lines.append("  </interface>\n")
+    return "\n".join(lines)
+
+
+def _argument(name: str, signature: str, direction: str) -> str:
+    named = f" name={quoteattr(name)}" if name else ""
+    return f"      <arg{named} type={quoteattr(signature)}{direction}/>"

@@ -1,0 +1,306 @@
+"""The interfaces ``org.osdetector1.*``: they translate between the bus and the daemon, and decide nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from osdetectord.bus import body
+from osdetectord.bus.adapter import Variant
+from osdetectord.bus.declaration import (
+    Bool,
+    Encoded,
+    Fd,
+    Interface,
+    ObjectPath,
+    Property,
+    Signal,
+    String,
+    Strings,
+    Uint32,
+    Uint64,
+    Variants,
+    changes,
+    reads,
+)
+from osdetectord.core import AnomalyView, Caller, Core, ManagerView, TargetView
+from osdetectord.errors import InvalidArgument, NoSuchTarget
+
+ROOT = "/org/osdetector1"
+TARGETS = f"{ROOT}/target"
+ANOMALIES = f"{ROOT}/anomaly"
+MAX_SPEC = 4096
+MAX_ROWS = 1000
+DEFAULT_ROWS = 100
+MAX_METRICS = 64
+MAX_METRIC_NAME = 255
+MAX_VALUES = 100_000
+"""Of one answer of GetSeries: 1.6 MB."""
+MAX_MUTE_S = 366 * 86_400
+_ROWS_KEPT = 1024
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+def target_path(number: int) -> str:
+    """Return the path of a target."""
+    return f"{TARGETS}/{number}"
+
+
+def anomaly_path(number: int) -> str:
+    """Return the path of an anomaly."""
+    return f"{ANOMALIES}/{number}"
+
+
+def number_at(path: str, below: str) -> int:
+    """Return the number of the object at a path below :data:`TARGETS` or :data:`ANOMALIES`.
+
+    Raises
+    ------
+    NoSuchTarget
+        If that is no path of such an object.
+    """
+    parent, _, last = path.rpartition("/")
+    # one object has one path: neither 07 nor a digit of another script
+    if parent != below or not (last.isascii() and last.isdigit()) or len(last) > 19 or str(int(last)) != last:
+        raise NoSuchTarget(f"no {below.rpartition('/')[2]} {path:.200}")
+    return int(last)
+
+
+def shown_text(text: str) -> str:
+    """Return a string of the kernel or of a user as one that D-Bus carries and a terminal survives."""
+    valid = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in valid)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What the manager's properties show."""
+
+    daemon: ManagerView
+    targets: Callable[[], Sequence[TargetView]]
+
+
+def _target(name: str, signature: str, of: Callable[[TargetView], object]) -> Property:
+    return Property(name, signature, of)
+
+
+def _anomaly(name: str, signature: str, of: Callable[[AnomalyView], object]) -> Property:
+    return Property(name, signature, of)
+
+
+def _whole(name: str, signature: str, of: Callable[[Whole], object]) -> Property:
+    return Property(name, signature, of)
+
+
+class Target(Interface[TargetView]):
+    """A target."""
+
+    name = "org.osdetector1.Target"
+    properties = (
+        _target("Spec", "s", lambda view: shown_text(view.spec)),
+        _target("State", "s", lambda view: view.state),
+        _target("Since", "t", lambda view: view.since_us),
+        _target("Persistent", "b", lambda view: view.persistent),
+        _target("FollowChildren", "b", lambda view: view.follow_children),
+        _target("MutedUntil", "t", lambda view: view.muted_until_us),
+        _target("Score", "d", lambda view: float(view.score)),
+        _target("Progress", "d", lambda view: float(view.progress)),
+        _target(
+            "Processes",
+            "a(utssdd)",
+            lambda view: [
+                [each.pid, each.start_us, shown_text(each.comm), each.state, float(each.score), float(each.progress)]
+                for each in view.processes
+            ],
+        ),
+        _target("Latest", "a{sd}", lambda view: {name: float(x) for name, x in view.latest.items()}),
+    )
+
+
+class Anomaly(Interface[AnomalyView]):
+    """An anomaly."""
+
+    name = "org.osdetector1.Anomaly"
+    properties = (
+        _anomaly("Target", "o", lambda view: target_path(view.target)),
+        _anomaly("Spec", "s", lambda view: shown_text(view.spec)),
+        _anomaly("Pid", "u", lambda view: view.pid),
+        _anomaly("Comm", "s", lambda view: shown_text(view.comm)),
+        _anomaly("State", "s", lambda view: view.state),
+        _anomaly("Kind", "s", lambda view: view.kind),
+        _anomaly("Opened", "t", lambda view: view.opened_us),
+        _anomaly("Closed", "t", lambda view: view.closed_us),
+        _anomaly("Score", "d", lambda view: float(view.score)),
+        _anomaly("PValue", "d", lambda view: float(view.p_value)),
+        _anomaly("Detectors", "as", lambda view: list(view.detectors)),
+        _anomaly(
+            "Metrics",
+            "a(ssddddt)",
+            lambda view: [
+                [x.metric, x.unit, float(x.share), float(x.observed), float(x.low), float(x.high), x.onset_us]
+                for x in view.blames
+            ],
+        ),
+        _anomaly("Message", "s", lambda view: shown_text(view.message)),
+        _anomaly("Recurrence", "u", lambda view: view.recurrence),
+        _anomaly("Useful", "s", lambda view: view.useful),
+    )
+
+
+def details(view: AnomalyView) -> dict[str, Variant]:
+    """Return an anomaly as ``ListAnomalies`` and the signals show it: its properties and its path."""
+    return {**Anomaly.shown(view), "Path": Variant("o", anomaly_path(view.number))}
+
+
+def _string_rows(rows: Sequence[Mapping[str, str | int]]) -> list[dict[str, Variant]]:
+    return [{key: Variant("s" if isinstance(x, str) else "i", x) for key, x in row.items()} for row in rows]
+
+
+_ANOMALY_SIGNAL = (("anomaly", "o"), ("details", "a{sv}"))
+
+
+class Manager(Interface[Whole]):
+    """The daemon as a whole."""
+
+    name = "org.osdetector1.Manager"
+    signals = (
+        Signal("AnomalyOpened", _ANOMALY_SIGNAL),
+        Signal("AnomalyUpdated", _ANOMALY_SIGNAL),
+        Signal("AnomalyClosed", _ANOMALY_SIGNAL),
+        Signal("TargetExited", (("target", "o"), ("details", "a{sv}"))),
+    )
+    properties = (
+        _whole("Version", "s", lambda view: view.daemon.version),
+        _whole(
+            "Collectors",
+            "aa{sv}",
+            lambda view: _string_rows(
+                [
+                    {"Collector": x.collector, "Hook": x.hook, "Rank": x.rank, "Why": shown_text(x.why)}
+                    for x in view.daemon.collectors
+                ]
+            ),
+        ),
+        _whole(
+            "Detectors",
+            "aa{sv}",
+            lambda view: _string_rows(
+                [{"Name": x.name, "State": x.state, "Why": shown_text(x.why)} for x in view.daemon.detectors]
+            ),
+        ),
+        _whole("Lost", "a{st}", lambda view: dict(view.daemon.lost)),
+        _whole("SelfCost", "a{sd}", lambda view: {name: float(x) for name, x in view.daemon.self_cost.items()}),
+        _whole("Worker", "s", lambda view: shown_text(view.daemon.worker)),
+        _whole("Targets", "ao", lambda view: [target_path(target.number) for target in view.targets()]),
+    )
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(lambda: Whole(core.manager(), core.targets))
+        self._core = core
+        self._rows: OrderedDict[int, tuple[AnomalyView, bytes]] = OrderedDict()
+
+    @changes
+    async def Watch(self, spec: String, options: Variants, *, asked_by: Caller) -> ObjectPath:
+        """Start to watch; return the target's path."""
+        if len(spec) > MAX_SPEC:
+            raise InvalidArgument(f"a specification of {len(spec)} characters; at most {MAX_SPEC}")
+        known = _checked(options, {"runtime": "b", "children": "b"}, "option")
+        return target_path(await self._core.watch(spec, known, asked_by))
+
+    @changes
+    async def Unwatch(self, target: ObjectPath, *, asked_by: Caller) -> None:
+        """Stop to watch."""
+        await self._core.unwatch(number_at(target, TARGETS), asked_by)
+
+    @reads
+    def ListAnomalies(self, filter: Variants) -> Annotated[Any, "aa{sv}"]:
+        """Return anomalies, newest first."""
+        known = _checked(filter, {"since_us": "t", "until_us": "t", "target": "o", "open": "b", "limit": "u"}, "filter")
+        limit = known.get("limit", DEFAULT_ROWS)
+        if limit > MAX_ROWS:
+            raise InvalidArgument(f"limit {limit}; at most {MAX_ROWS}")
+        found = self._core.list_anomalies(
+            known.get("since_us", 0),
+            known.get("until_us", 0),
+            number_at(known["target"], TARGETS) if "target" in known else None,
+            known.get("open", False),
+            limit,
+        )
+        return Encoded(body.join_rows(self._row(view) for view in found[:limit]))
+
+    @reads
+    def GetSeries(
+        self, target: ObjectPath, metrics: Strings, since_us: Uint64, max_points: Uint32
+    ) -> Annotated[Any, "a{s(atad)}"]:
+        """Return samples by metric."""
+        number = number_at(target, TARGETS)
+        if not 1 <= len(metrics) <= MAX_METRICS:
+            raise InvalidArgument(f"{len(metrics)} metrics; from 1 to {MAX_METRICS}")
+        for metric in metrics:
+            if len(metric) > MAX_METRIC_NAME:
+                raise InvalidArgument(f"no metric {metric:.40}...")
+        if not 1 <= max_points <= MAX_VALUES // len(metrics):
+            raise InvalidArgument(
+                f"{max_points} points of {len(metrics)} metrics; from 1 to {MAX_VALUES // len(metrics)}"
+            )
+        return Encoded(body.series(self._core.series(number, metrics, since_us, max_points)))
+
+    @reads
+    def GetEvidence(self, anomaly: ObjectPath) -> Fd:
+        """Return a sealed memory file with JSON."""
+        return sealed_file(self._core.evidence(number_at(anomaly, ANOMALIES)))
+
+    @changes
+    async def Mute(self, target: ObjectPath, seconds: Uint64, *, asked_by: Caller) -> None:
+        """Report nothing of a target for a while."""
+        if seconds > MAX_MUTE_S:
+            raise InvalidArgument(f"{seconds} seconds; at most {MAX_MUTE_S}")
+        await self._core.mute(number_at(target, TARGETS), seconds, asked_by)
+
+    @changes
+    async def Feedback(self, anomaly: ObjectPath, useful: Bool, *, asked_by: Caller) -> None:
+        """Say whether an anomaly was useful."""
+        await self._core.feedback(number_at(anomaly, ANOMALIES), useful, asked_by)
+
+    @changes
+    async def Reload(self, *, asked_by: Caller) -> None:
+        """Read the configuration again."""
+        await self._core.reload(asked_by)
+
+    def _row(self, view: AnomalyView) -> bytes:
+        """Return an anomaly as bytes; those of the newest views are kept, since most anomalies never change again."""
+        kept = self._rows.get(view.number)
+        if kept is None or kept[0] != view:
+            kept = (view, body.row(details(view)))
+            self._rows[view.number] = kept
+            if len(self._rows) > _ROWS_KEPT:
+                self._rows.popitem(last=False)
+        return kept[1]
+
+
+def sealed_file(data: bytes) -> int:
+    """Return a descriptor of a file in memory that nobody can change; the receiver may map it without fear."""
+    fd = os.memfd_create("osdetectord-evidence", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        os.lseek(fd, 0, os.SEEK_SET)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _checked(given: Mapping[str, Variant], known: Mapping[str, str], what: str) -> dict[str, Any]:
+    """Return the values of a dictionary of options, each of a known name and type."""
+    for name, variant in given.items():
+        if name not in known:
+            raise InvalidArgument(f"unknown {what} {name:.40}; known: {', '.join(known)}")
+        if variant.signature != known[name]:
+            raise InvalidArgument(f"{what} {name} is of type {variant.signature}; expected {known[name]}")
+    return {name: variant.value for name, variant in given.items()}

@@ -1,0 +1,133 @@
+"""A daemon in memory behind the bus: records what it is asked, answers with known values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from osdetectord.core import (
+    AnomalyView,
+    BlameView,
+    Caller,
+    DetectorView,
+    HookView,
+    ManagerView,
+    ProcessView,
+    TargetView,
+)
+from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchTarget
+
+START_US = 1_700_000_000_000_003
+NO_SUCH_PID = 999_983
+
+
+def a_target(number: int, spec: str = "pid:1009") -> TargetView:
+    return TargetView(
+        number=number,
+        spec=spec,
+        state="normal",
+        since_us=START_US,
+        persistent=True,
+        follow_children=True,
+        muted_until_us=0,
+        score=0.25,
+        progress=1.0,
+        processes=(ProcessView(1009, START_US, "redis\x1b[31m\udcff", "normal", 0.25, 1.0),),
+        latest={"cpu.on_cpu": 0.125, "memory.rss": 1e6},
+    )
+
+
+def an_anomaly(number: int, target: int = 1) -> AnomalyView:
+    return AnomalyView(
+        number=number,
+        target=target,
+        spec="pid:1009",
+        pid=1009,
+        comm="redis-server",
+        state="open",
+        kind="anomaly",
+        opened_us=START_US + number,
+        closed_us=0,
+        score=9.5,
+        p_value=3e-6,
+        detectors=("level", "memory"),
+        blames=(BlameView("memory.rss", "bytes", 0.8125, 2.5e8, 1.1e8, 1.3e8, START_US),),
+        message="redis-server[1009]: resident memory 238 MiB, expected 105-124 MiB",
+    )
+
+
+class FakeCore:
+    """Implements :class:`osdetectord.core.Core`."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+        self.target_views = {1: a_target(1)}
+        self.anomaly_views = {number: an_anomaly(number) for number in range(1, 4)}
+        self.fault: Exception | None = None
+
+    def manager(self) -> ManagerView:
+        return ManagerView(
+            version="0.1.0",
+            collectors=(HookView("cpu", "raw_tp sched_switch", 0, ""),),
+            detectors=(DetectorView("level", "on", ""),),
+            lost={"events": 7},
+            self_cost={"cpu_percent": 0.5},
+            worker="connected",
+        )
+
+    def targets(self) -> Sequence[TargetView]:
+        return list(self.target_views.values())
+
+    def target(self, number: int) -> TargetView:
+        try:
+            return self.target_views[number]
+        except KeyError:
+            raise NoSuchTarget(f"no target {number}") from None
+
+    def anomaly(self, number: int) -> AnomalyView:
+        try:
+            return self.anomaly_views[number]
+        except KeyError:
+            raise NoSuchTarget(f"no anomaly {number}") from None
+
+    async def watch(self, spec: str, options: Mapping[str, object], asked_by: Caller) -> int:
+        self.asked.append(("watch", spec, dict(options), asked_by))
+        if self.fault:
+            raise self.fault
+        if spec == str(NO_SUCH_PID):
+            raise NoSuchProcess(f"no process {NO_SUCH_PID}")
+        if not spec[:1].isdigit():
+            raise InvalidArgument(f"not a target: {spec}")
+        number = max(self.target_views, default=0) + 1
+        self.target_views[number] = a_target(number, f"pid:{spec}")
+        return number
+
+    async def unwatch(self, target: int, asked_by: Caller) -> None:
+        self.target(target)
+        del self.target_views[target]
+
+    def list_anomalies(
+        self, since_us: int, until_us: int, target: int | None, only_open: bool, limit: int
+    ) -> Sequence[AnomalyView]:
+        self.asked.append(("list_anomalies", since_us, until_us, target, only_open, limit))
+        return sorted(self.anomaly_views.values(), key=lambda view: -view.number)[:limit]
+
+    def series(
+        self, target: int, metrics: Sequence[str], since_us: int, max_points: int
+    ) -> Mapping[str, tuple[Sequence[int], Sequence[float]]]:
+        self.target(target)
+        return {metric: ([START_US, START_US + 1], [0.5, float("nan")]) for metric in metrics}
+
+    def evidence(self, anomaly: int) -> bytes:
+        self.anomaly(anomaly)
+        return b'{"anomaly": %d}' % anomaly
+
+    async def mute(self, target: int, seconds: int, asked_by: Caller) -> None:
+        self.asked.append(("mute", target, seconds, asked_by))
+        self.target(target)
+
+    async def feedback(self, anomaly: int, useful: bool, asked_by: Caller) -> None:
+        self.anomaly_views[anomaly] = replace(self.anomaly(anomaly), useful="yes" if useful else "no")
+
+    async def reload(self, asked_by: Caller) -> None:
+        self.asked.append(("reload", asked_by))
