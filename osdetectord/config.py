@@ -153,7 +153,7 @@ class Merged:
                 raise ConfigError(prefix or "key", key, "a name as key", file, line)
             dotted = f"{prefix}.{key}" if prefix else key
             if key in out:
-                raise ConfigError(dotted, "given twice", "each key once", file, line)
+                raise ConfigError("", f"{dotted} given twice", "each key once", file, line)
             self._places[dotted] = _Place(file, line)
             if isinstance(value_node, yaml.MappingNode):
                 out[key] = self._walk(loader, value_node, file, dotted)

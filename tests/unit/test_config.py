@@ -1,0 +1,88 @@
+"""A configuration is read in order, and every wrong value is named with file, line, key, value and expectation."""
+
+import pytest
+
+from osdetectord.config import Config, load, show
+from osdetectord.detection.settings import Settings
+from osdetectord.errors import ConfigError
+
+
+def write(directory, **files):
+    for name, text in files.items():
+        path = directory / name.replace("__", "/").replace("_yml", ".yml")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return directory
+
+
+def refused(directory):
+    with pytest.raises(ConfigError) as caught:
+        load(directory, Settings.parse)
+    return str(caught.value)
+
+
+def test_an_empty_directory_is_the_defaults(tmp_path):
+    assert load(tmp_path, Settings.parse) == Config()
+
+
+def test_later_files_win_key_by_key(tmp_path):
+    write(
+        tmp_path,
+        osdetectord_yml="interval_s: 2\nmax_targets: 3\n",
+        detectors_yml="budget: 5\nwarmup_s: 90\n",
+        **{"conf.d__10_yml": "interval_s: 4\ndetection:\n  budget: 7\n", "conf.d__11_yml": "interval_s: 5\n"},
+    )
+    config = load(tmp_path, Settings.parse)
+    assert (config.interval_s, config.max_targets) == (5.0, 3)
+    assert config.detection == {"budget": 7, "warmup_s": 90}
+
+
+def test_what_is_shown_reads_back_as_the_same(tmp_path):
+    write(tmp_path, osdetectord_yml="interval_s: 0.5\nlog_level: debug\n", detectors_yml="budget: 3\n")
+    config = load(tmp_path, Settings.parse)
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "osdetectord.yml").write_text(show(config))
+    assert load(again, Settings.parse) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("interval: 2\n", "osdetectord.yml:1: interval is 2, expected one of the keys interval_s,"),
+        ("\n\ninterval_s: fast\n", "osdetectord.yml:3: interval_s is 'fast', expected a number from 0.1 to 3600"),
+        ("interval_s: 0\n", "interval_s is 0, expected a number from 0.1"),
+        ("interval_s: .nan\n", "interval_s is nan, expected a number"),
+        ("max_targets: 1.5\n", "max_targets is 1.5, expected a whole number from 1 to 100000"),
+        ("max_targets: yes\n", "max_targets is True, expected a whole number"),
+        ("follow_children: 1\n", "follow_children is 1, expected yes or no"),
+        ("log_level: loud\n", "log_level is 'loud', expected one of debug, info, warning, error"),
+        ("interval_s: [1\n", "expected valid YAML"),
+        ("- a\n", "osdetectord.yml:1: not a mapping, expected KEY: VALUE lines"),
+        ("interval_s: 1\ninterval_s: 2\n", "osdetectord.yml:2: interval_s given twice"),
+        ("a: &x [*x]\n", "expected"),
+        ("1: 2\n", "key is 1, expected a name as key"),
+        ("interval_s: !!python/object/apply:os.system [id]\n", "expected valid YAML"),
+        ("detection:\n  budget: -1\n", "osdetectord.yml:2: budget is -1, expected a number"),
+        ("detection: 5\n", "detection is 5, expected a mapping"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(tmp_path, text, said):
+    write(tmp_path, osdetectord_yml=text)
+    message = refused(tmp_path)
+    assert said in message
+    assert str(tmp_path) in message and "\n" not in message
+
+
+def test_a_wrong_value_of_the_detectors_is_named_in_their_own_file(tmp_path):
+    write(tmp_path, detectors_yml="# one\nbudget: 1\nevidences:\n  crystal_ball: on\n")
+    assert "detectors.yml:4: evidences.crystal_ball is True, expected one of the evidences" in refused(tmp_path)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "osdetectord.yml").write_bytes(b"interval_s: \xff\n")
+    assert "byte 12 is not UTF-8" in refused(tmp_path)
+
+
+def test_a_missing_directory_is_refused(tmp_path):
+    assert "no such directory" in refused(tmp_path / "none")
