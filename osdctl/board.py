@@ -173,8 +173,8 @@ def visible(rows: Sequence[Row], height: int) -> Sequence[Row]:
     return rows[first : first + height]
 
 
-def plain_frame(board: Board, look: Look) -> str:
-    """Return one frame of at most the terminal's size, for terminals without rich and for pipes."""
+def frame(board: Board, look: Look) -> str:
+    """Return one frame of at most the terminal's size; into a pipe, all of it."""
     height = look.height if look.terminal else 1_000_000
     width = look.width if look.terminal else 1_000_000
     rows = visible(board.rows(), max(1, height - 3))

@@ -17,7 +17,7 @@ from dbus_next.errors import AuthError, InvalidAddressError
 from dbus_next.message import Message
 from dbus_next.signature import Variant
 
-from osdctl.errors import NotRunning, OsdctlError, Refused, UsageError
+from osdctl.errors import NoSuch, NotRunning, OsdctlError, Refused, UsageError
 
 NAME = "org.osdetector1"
 EMBEDDED_SOCKET = Path("/run/osdetectord/bus")
@@ -35,7 +35,7 @@ _ABSENT = frozenset(
     for name in ("ServiceUnknown", "NameHasNoOwner", "NoReply", "Disconnected", "NoServer", "TimedOut")
 )
 _NO_SUCH_OBJECT = frozenset(_DBUS_ERROR + name for name in ("UnknownObject", "UnknownInterface"))
-_REFUSALS = ("NoSuch", "NotAuthorized", "TooMany", "BudgetExceeded")
+_REFUSALS = frozenset(_ERROR + name for name in ("TooManyTargets", "BudgetExceeded"))
 
 # dbus-next logs to the root logger, with tracebacks; osdctl tells errors itself.
 logging.getLogger().addHandler(logging.NullHandler())
@@ -61,11 +61,13 @@ def error_of(name: str, message: str) -> OsdctlError:
     if name == _ERROR + "InvalidArgument":
         return UsageError(message, "see man osdctl")
     if name == _ERROR + "NoSuchTarget":
-        return Refused(message, "osdctl list shows what is watched, osdctl anomalies what was found")
-    if name.startswith(_ERROR) and name.removeprefix(_ERROR).startswith(_REFUSALS):
+        return NoSuch(message, "osdctl list shows what is watched, osdctl anomalies what was found")
+    if name.startswith(_ERROR + "NoSuch"):
+        return NoSuch(message)
+    if name in _REFUSALS:
         return Refused(message)
     if name in _NO_SUCH_OBJECT:
-        return Refused("the daemon has no such object", "osdctl list shows what is watched")
+        return NoSuch("the daemon has no such object", "osdctl list shows what is watched")
     if name == _DBUS_ERROR + "UnknownMethod":
         return OsdctlError(
             f"the daemon does not know the call: {message}", "are osdctl and osdetectord of one version?"

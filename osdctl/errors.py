@@ -50,6 +50,10 @@ class NotRunning(OsdctlError):
 
 
 class Refused(OsdctlError):
-    """The daemon or the bus refused, or there is no such thing."""
+    """The daemon or the bus refused."""
 
     status = Status.REFUSED
+
+
+class NoSuch(Refused):
+    """There is no such thing."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from osdctl.errors import NotRunning, OsdctlError, Refused
+from osdctl.errors import NoSuch, OsdctlError
 from osdctl.model import ANOMALY_ROOT, TARGET_ROOT, Anomaly, Daemon, Target
 
 ROOT = "/org/osdetector1"
@@ -16,6 +16,8 @@ TARGET = "org.osdetector1.Target"
 ANOMALY = "org.osdetector1.Anomaly"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 OBJECTS = "org.freedesktop.DBus.ObjectManager"
+PAGE = 1000
+"""Anomalies asked for at once; the daemon gives no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Event:
     anomaly
         For the first three.
     details
-        For ``exited``.
+        For ``exited`` those of the signal, for ``changed`` the properties with their new values.
     """
 
     kind: str
@@ -126,7 +128,7 @@ class Manager:
         for target in targets:
             if target.spec in wanted:
                 return target
-        raise Refused(f"no target {word}", "osdctl list shows what is watched")
+        raise NoSuch(f"no target {word}", "osdctl list shows what is watched")
 
     async def watch(self, spec: str, *, runtime: bool, children: bool) -> Target:
         """Start to watch; starts the daemon where it is activatable."""
@@ -147,30 +149,36 @@ class Manager:
         only_open: bool = False,
         limit: int | None = None,
     ) -> list[Anomaly]:
-        """Return anomalies, newest first."""
+        """Return anomalies, newest first: all of them, or as many as the limit says."""
         filters: dict[str, tuple[str, Any]] = {}
         if since_us is not None:
             filters["since_us"] = ("t", since_us)
-        if until_us is not None:
-            filters["until_us"] = ("t", until_us)
         if target is not None:
             filters["target"] = ("o", target.path)
         if only_open:
             filters["open"] = ("b", True)
-        if limit is not None:
-            filters["limit"] = ("u", limit)
-        rows = await self._call(ROOT, MANAGER, "ListAnomalies", "a{sv}", (filters,))
-        return [Anomaly.of(row.get("Path", ""), row) for row in rows]
+        found: dict[int, Anomaly] = {}
+        while limit is None or len(found) < limit:
+            if until_us is not None:
+                filters["until_us"] = ("t", until_us)
+            filters["limit"] = ("u", PAGE if limit is None else min(PAGE, limit))
+            rows = await self._call(ROOT, MANAGER, "ListAnomalies", "a{sv}", (filters,))
+            page = [Anomaly.of(row.get("Path", ""), row) for row in rows]
+            new = [anomaly for anomaly in page if anomaly.id not in found]
+            found.update((anomaly.id, anomaly) for anomaly in new)
+            if not new or len(page) < filters["limit"][1]:
+                break
+            # the next page begins where this one ended; what both have is taken once
+            until_us = min(anomaly.opened_us for anomaly in page)
+        return list(found.values())[:limit]
 
     async def anomaly(self, number: int) -> Anomaly:
         """Return one anomaly."""
         path = f"{ANOMALY_ROOT}{number}"
         try:
             return Anomaly.of(path, await self._call(path, PROPERTIES, "GetAll", "s", (ANOMALY,)))
-        except NotRunning:
-            raise
-        except OsdctlError as error:
-            raise Refused(f"no anomaly {number}", "osdctl anomalies lists them") from error
+        except NoSuch as error:
+            raise NoSuch(f"no anomaly {number}", "osdctl anomalies lists them") from error
 
     async def series(
         self, target: Target, metrics: Sequence[str], since_us: int, max_points: int
@@ -239,5 +247,5 @@ def _event_of(signal: Signal) -> Event | None:
     if signal.interface == OBJECTS and signal.member == "InterfacesRemoved" and TARGET in body[1]:
         return Event("removed", body[0])
     if signal.interface == PROPERTIES and signal.member == "PropertiesChanged" and body[0] == TARGET:
-        return Event("changed", signal.path)
+        return Event("changed", signal.path, details=body[1])
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,12 +21,14 @@ from osdctl.text import (
     expected,
     moment,
     number,
+    pad,
     percent,
     probability,
     quantity,
     shown,
     sparkline,
     table,
+    width_of,
 )
 
 NAME = "explain"
@@ -38,7 +41,15 @@ COLUMNS = (
     Column("EXPECTED", right=True),
     Column("LEFT ITS RANGE"),
 )
+SYSCALL_COLUMNS = (
+    Column("SYSTEM CALL"),
+    Column("CALLS", right=True),
+    Column("ERRORS", right=True),
+    Column("MEAN", right=True),
+    Column("LONGEST", right=True),
+)
 SPARK_COLUMNS = 40
+SYSCALLS = 5
 KINDS = {
     "anomaly": "not seen before for this program",
     "recurrence": "like an earlier one of this program",
@@ -59,7 +70,7 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
     if look.json != "off":
         return as_json({**anomaly.json(), "evidence": evidence}, look.json)
     parts = [_head(anomaly, look), _blames(anomaly, look)]
-    parts += [part for part in (_series(anomaly, evidence, look), _others(evidence, look)) if part]
+    parts += [part for part in (_series(anomaly, evidence), _syscalls(evidence, look)) if part]
     if lack:
         parts.append(f"Evidence: {shown(lack)}\n")
     parts.append(_further(anomaly))
@@ -69,7 +80,10 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
 async def _evidence(manager: Manager, anomaly: Anomaly) -> tuple[dict[str, Any], str]:
     """Return the evidence, or why there is none: an old anomaly's may be gone."""
     try:
-        found = json.loads(await manager.evidence(anomaly))
+        text = await manager.evidence(anomaly)
+        if not text:
+            return {}, "none was kept"
+        found = json.loads(text)
     except NotRunning:
         raise
     except OsdctlError as error:
@@ -121,41 +135,44 @@ def _lead(anomaly: Anomaly, onset_us: int) -> str:
     return f"{duration(ahead)} before the alarm" if ahead > 0 else "at the alarm"
 
 
-def _series(anomaly: Anomaly, evidence: Mapping[str, Any], look: Look) -> str:
-    """Return what the metrics to blame did around the onset, newest to the right."""
-    series = evidence.get("series")
-    if not isinstance(series, dict):
+def _series(anomaly: Anomaly, evidence: Mapping[str, Any]) -> str:
+    """Return what the metrics to blame did before the alarm, the newest to the right."""
+    metrics = evidence.get("metrics")
+    if not isinstance(metrics, dict):
         return ""
     lines = []
-    wide = max((len(blame.metric) for blame in anomaly.metrics), default=0)
+    wide = max((width_of(shown(blame.metric)) for blame in anomaly.metrics), default=0)
     for blame in anomaly.metrics:
-        row = series.get(blame.metric)
-        values = row.get("values") if isinstance(row, dict) else row
+        row = metrics.get(blame.metric)
+        values = row.get("values") if isinstance(row, dict) else None
         if isinstance(values, list) and values:
-            numbers = [value if isinstance(value, int | float) else float("nan") for value in values]
-            lines.append(f"{shown(blame.metric):{wide}} {sparkline(numbers, min(SPARK_COLUMNS, len(numbers)))}\n")
-    return "".join(lines)
+            bars = sparkline([_float(value) for value in values], min(SPARK_COLUMNS, len(values)))
+            lines.append(f"{pad(shown(blame.metric), wide)}  {bars}\n")
+    return "Before the alarm:\n" + "".join(f"  {line}" for line in lines) if lines else ""
 
 
-def _others(evidence: Mapping[str, Any], look: Look) -> str:
-    """Return the system calls that changed most, where the evidence has them."""
+def _syscalls(evidence: Mapping[str, Any], look: Look) -> str:
+    """Return the system calls in which the process spent most time, where the evidence has them."""
     calls = evidence.get("syscalls")
     if not isinstance(calls, list):
         return ""
+    known = [call for call in calls if isinstance(call, dict) and _float(call.get("count")) > 0]
+    known.sort(key=lambda call: -_float(call.get("total_ns", 0)))
     rows = [
         (
             str(call.get("name", "?")),
-            quantity(_float(call.get("before")), "/s"),
-            quantity(_float(call.get("now")), "/s"),
+            quantity(_float(call.get("count"))),
+            quantity(_float(call.get("errors"))),
+            quantity(_float(call.get("total_ns")) / _float(call.get("count")) / 1e9, "s"),
+            quantity(_float(call.get("max_ns")) / 1e9, "s"),
         )
-        for call in calls
-        if isinstance(call, dict)
+        for call in known[:SYSCALLS]
     ]
-    return table((Column("SYSTEM CALL"), Column("BEFORE", right=True), Column("NOW", right=True)), rows, look)
+    return table(SYSCALL_COLUMNS, rows, look) if rows else ""
 
 
 def _float(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _further(anomaly: Anomaly) -> str:

@@ -6,7 +6,7 @@ import argparse
 import time
 
 from osdctl import braille, options
-from osdctl.errors import Refused
+from osdctl.errors import NoSuch
 from osdctl.manager import Manager
 from osdctl.model import Anomaly
 from osdctl.text import Colour, Look, as_json, clock, expected, shown
@@ -29,13 +29,13 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
     """Return a chart for each metric."""
     look: Look = args.look
     target = await manager.find(args.target)
+    missing = [metric for metric in args.metrics if target.latest and metric not in target.latest]
+    if missing:
+        known = ", ".join(sorted(target.latest))
+        raise NoSuch(f"target {target.id} has no metric {missing[0]}", f"it has {known}")
     since = args.since if args.since is not None else int(time.time() * 1e6) - WINDOW_US
     width = look.width if look.terminal else 80
     series = await manager.series(target, args.metrics, since, 2 * width)
-    missing = [metric for metric in args.metrics if metric not in series]
-    if missing:
-        known = ", ".join(sorted(target.latest)) or "nothing so far"
-        raise Refused(f"target {target.id} has no metric {missing[0]}", f"it has {known}")
     if look.json != "off":
         rows = [{"metric": name, "times_us": times, "values": values} for name, (times, values) in series.items()]
         return as_json(rows, look.json)
@@ -45,7 +45,7 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
     height = max(LEAST_HEIGHT, min(MOST_HEIGHT, room))
     charts = []
     for metric in args.metrics:
-        times, values = series[metric]
+        times, values = series.get(metric, ([], []))
         unit = units.get(metric, "") or unit_from(found, metric)
         title = look.paint(f"{shown(metric)} of {shown(target.spec)}", Colour.BOLD)
         lines = braille.chart(times, values, unit, width, height)

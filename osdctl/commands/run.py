@@ -39,8 +39,8 @@ async def run(args: argparse.Namespace, manager: Manager) -> Answer:
     look: Look = args.look
     child = Child(words)
     try:
-        target = await manager.watch(f"pid:{child.pid}", runtime=True, children=args.children)
         begun = time.time()
+        target = await manager.watch(f"pid:{child.pid}", runtime=True, children=args.children)
         child.start()
     except BaseException:
         child.abandon()

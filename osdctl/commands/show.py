@@ -9,7 +9,7 @@ from osdctl.commands.anomalies import COLUMNS as ANOMALY_COLUMNS
 from osdctl.commands.anomalies import row_of
 from osdctl.manager import Manager
 from osdctl.model import Target
-from osdctl.text import Column, Look, as_json, moment, number, percent, shown, table
+from osdctl.text import Column, Look, as_json, moment, number, percent, quantity, shown, table
 
 NAME = "show"
 HELP = "show one target: its processes, newest samples and anomalies"
@@ -46,7 +46,9 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
         ]
         parts.append(table(PROCESS_COLUMNS, processes, look))
     if target.latest:
-        parts.append(table(METRIC_COLUMNS, [(name, number(v)) for name, v in sorted(target.latest.items())], look))
+        units = (await manager.daemon()).units
+        newest = [(name, quantity(value, units.get(name, ""))) for name, value in sorted(target.latest.items())]
+        parts.append(table(METRIC_COLUMNS, newest, look))
     if found:
         parts.append(table(ANOMALY_COLUMNS, [row_of(anomaly) for anomaly in found], look))
     return "\n".join(parts)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 
 from osdctl import options, output, record
 from osdctl.command import Answer
-from osdctl.errors import NotRunning, OsdctlError, Refused, Status
+from osdctl.errors import NoSuch, NotRunning, OsdctlError
 from osdctl.manager import Event, Manager
 from osdctl.model import Target, number_of
 from osdctl.text import Look, as_json, shown
@@ -94,17 +94,19 @@ async def follow(
         elif event.path in left:
             if event.kind == "exited" and event.details is not None:
                 yield record.exit_line(int(time.time() * 1e6), number_of(event.path), event.details, look)
-            if event.kind == "removed" or await _has_ended(manager, event.path):
+            if event.kind == "removed" or await _has_ended(manager, event):
                 del left[event.path]
         if not left:
             return
 
 
-async def _has_ended(manager: Manager, path: str) -> bool:
+async def _has_ended(manager: Manager, event: Event) -> bool:
     """Whether a target is over; only one of a pid can be, the others wait for the next process."""
+    if event.kind == "changed":
+        return event.details is not None and event.details.get("State") == "gone"
     try:
-        return (await manager.target(path)).state == "gone"
+        return (await manager.target(event.path)).state == "gone"
     except NotRunning:
         return False
-    except Refused as error:
-        return error.status == Status.REFUSED
+    except NoSuch:
+        return True
