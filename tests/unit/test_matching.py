@@ -1,0 +1,85 @@
+"""Specifications find the processes that they mean, among the real ones of this machine."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from osdetectord.errors import InvalidArgument
+from osdetectord.matching import Matcher
+from osdetectord.target import parse_spec
+
+
+@pytest.fixture
+def sleeper(tmp_path):
+    program = tmp_path / f"osd-{os.getpid() % 100000}-zz"
+    shutil.copy("/bin/sleep", program)
+    process = subprocess.Popen([program, "60"])
+    end = time.monotonic() + 5
+    while Path(f"/proc/{process.pid}/exe").readlink() != program:
+        assert time.monotonic() < end
+    yield process, program
+    process.kill()
+    process.wait()
+
+
+def test_a_process_is_found_by_command_executable_and_user(sleeper):
+    process, program = sleeper
+    matcher = Matcher()
+    assert matcher.find(parse_spec(f"comm:{program.name}")) == [process.pid]
+    assert matcher.find(parse_spec(f"exe:{program}")) == [process.pid]
+    assert process.pid in matcher.find(parse_spec(f"user:{pwd.getpwuid(os.getuid()).pw_name}"))
+    assert process.pid in matcher.find(parse_spec(f"user:{os.getuid()}"))
+    assert matcher.cmdline(process.pid) == f"{program} 60"
+
+
+def test_a_program_that_was_replaced_is_still_found_by_its_path(sleeper):
+    process, program = sleeper
+    program.unlink()
+    assert Matcher().find(parse_spec(f"exe:{program}")) == [process.pid]
+
+
+def test_neither_this_process_nor_the_kernels_own_threads_are_found():
+    found = Matcher().find(parse_spec("user:root"))
+    assert os.getpid() not in found and 2 not in found
+
+
+def test_a_process_that_is_gone_matches_nothing():
+    process = subprocess.Popen(["/bin/true"])
+    process.wait()
+    matcher = Matcher()
+    for spec in ("comm:true", "exe:/bin/true", "user:root", "cgroup:/x", "unit:x"):
+        assert not matcher.matches(parse_spec(spec), process.pid, "/x")
+
+
+def fake_proc(tmp_path, groups):
+    for pid, text in groups.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "cgroup").write_text(text)
+    return Matcher(tmp_path)
+
+
+@pytest.mark.parametrize("root", ["", "/machine.slice/box"])
+def test_a_unit_is_its_control_group_and_what_is_below_it(tmp_path, root):
+    matcher = fake_proc(
+        tmp_path,
+        {
+            1: f"0::{root}/init.scope\n",
+            10: f"0::{root}/system.slice/nginx.service\n",
+            11: f"0::{root}/system.slice/nginx.service/below\n",
+            12: f"0::{root}/system.slice/nginx.service-not\n",
+            13: f"12:pids:/x\n1:name=systemd:{root}/system.slice/nginx.service\n0::/\n",
+        },
+    )
+    assert matcher.find(parse_spec("unit:nginx"), "/system.slice/nginx.service") == [10, 11, 13]
+    assert matcher.find(parse_spec("unit:nginx"), "") == []
+    assert matcher.find(parse_spec(f"cgroup:{root}/system.slice/nginx.service")) == [10, 11, 13]
+
+
+def test_an_unknown_user_is_named():
+    with pytest.raises(InvalidArgument, match="no user 'nobody-such'"):
+        Matcher().find(parse_spec("user:nobody-such"))
