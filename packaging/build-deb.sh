@@ -1,10 +1,12 @@
 #!/bin/bash
-# Build dist/osdetectord_*.deb and dist/osdctl_*.deb from this tree.
+# build-deb.sh [DIRECTORY]: build the packages osdetectord and osdctl from this tree into dist/ or DIRECTORY.
 # debian/ lives in packaging/; dpkg wants it on top, so that the tree is built as a copy.
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PATH LC_ALL=C.UTF-8
 top=$(cd "$(dirname "$0")/.." && pwd)
+mkdir -p "${1:-$top/dist}"
+out=$(cd "${1:-$top/dist}" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/osdetectord"
@@ -21,7 +23,6 @@ fi
 mv "$work/osdetectord/packaging/debian" "$work/osdetectord/debian"
 
 cd "$work/osdetectord"
-dpkg-buildpackage --no-sign --build=binary "$@"
-mkdir -p "$top/dist"
-rm -f "$top"/dist/*.deb
-cp "$work"/*.deb "$work"/*.changes "$work"/*.buildinfo "$top/dist/"
+dpkg-buildpackage --no-sign --build=binary
+rm -f "$out"/osdetectord_* "$out"/osdctl_*
+cp "$work"/*.deb "$work"/*.changes "$work"/*.buildinfo "$out"

@@ -1,0 +1,177 @@
+"""The source keeps its own rules: lint, format, types, and imports that only point down."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("osdetectord", "osdctl")
+
+# A module may import modules of its own floor and of those below.  The first pattern that fits counts.
+FLOORS = {
+    "osdetectord": 0,
+    "osdetectord.errors": 0,
+    "osdetectord.metric": 0,
+    "osdetectord.process": 0,
+    "osdetectord.sample": 0,
+    "osdetectord.anomaly": 0,
+    "osdetectord.verdict": 0,
+    "osdetectord.quantity": 0,
+    "osdetectord.core": 1,
+    "osdetectord.wire": 1,
+    "osdetectord.messages": 1,
+    "osdetectord.target": 1,
+    "osdetectord.config": 1,
+    "osdetectord.series": 1,
+    "osdetectord.history": 1,
+    "osdetectord.detection*": 2,
+    "osdetectord.collectors*": 2,
+    "osdetectord.bpf*": 3,
+    "osdetectord.bus*": 3,
+    "osdetectord.proc": 3,
+    "osdetectord.journal": 3,
+    "osdetectord.log": 3,
+    "osdetectord.notify": 3,
+    "osdetectord.wall": 3,
+    "osdetectord.state_file": 3,
+    "osdetectord.record": 3,
+    "osdetectord.worker_client": 3,
+    "osdetectord.matching": 3,
+    "osdetectord.sampler": 3,
+    "osdetectord.ticker": 3,
+    "osdetectord.worker": 4,
+    "osdetectord.daemon": 4,
+    "osdetectord.__main__": 4,
+}
+
+# What may be imported beyond the standard library and our own package, by the first pattern that fits.
+# Each outside thing has one door.
+LIBRARIES: dict[str, set[str]] = {
+    "osdetectord.detection.evidences.lstm": {"numpy", "torch"},
+    "osdetectord.detection*": {"numpy", "scipy"},
+    "osdetectord.collectors*": {"numpy", "scipy"},
+    "osdetectord.bpf.loader": {"bcc"},
+    "osdetectord.bpf*": {"numpy", "structlog"},
+    "osdetectord.bus.adapter": {"dbus_next"},
+    "osdetectord.bus*": {"structlog"},
+    "osdetectord.config": {"yaml"},
+    "osdetectord.notify": {"sdnotify"},
+    "osdetectord.*": {"numpy", "structlog"},
+    "osdctl.bus": {"dbus_next"},
+    "osdctl*": set(),
+}
+# structlog is how everything from the edges up logs; below, values are returned and errors raised.
+LOGS_FROM_FLOOR = 3
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Yield name and path of each module."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+MODULES = dict(modules())
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the full name of each thing that is imported anywhere in the file, and its line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            assert node.module is not None
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def module_of(name: str) -> str:
+    """Return the module that ``name`` is in, which is it or the nearest above it."""
+    while name not in MODULES:
+        assert "." in name, name
+        name = name.rpartition(".")[0]
+    return name
+
+
+def first_fit(table: Mapping[str, T], name: str) -> T | None:
+    """Return what the first pattern that fits ``name`` has."""
+    return next((value for pattern, value in table.items() if fnmatchcase(name, pattern)), None)
+
+
+def tool(name: str) -> str:
+    """Return the path of a lint tool."""
+    path = shutil.which(name, path=f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}")
+    if path is None:
+        pytest.fail(f"{name} is neither in .venv/bin nor in the path: ./run test installs it")
+    return path
+
+
+def passes(*command: str) -> None:
+    """Run a tool in the checkout; what it prints is the failure."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+
+
+def test_ruff_finds_nothing() -> None:
+    passes(tool("ruff"), "check", "--quiet", ".")
+
+
+def test_the_source_is_formatted() -> None:
+    passes(tool("ruff"), "format", "--check", "--quiet", ".")
+
+
+def test_types_hold_strictly() -> None:
+    passes(tool("mypy"), "--strict", "--no-error-summary", *PACKAGES)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("osdetectord")])
+def test_imports_point_down(name: str) -> None:
+    floor = first_fit(FLOORS, name)
+    assert floor is not None, f"{name} has no floor: add it to the table"
+    for imported, line in imports(MODULES[name]):
+        if imported.split(".")[0] != "osdetectord":
+            continue
+        target = module_of(imported)
+        below = first_fit(FLOORS, target)
+        assert below is not None, f"{target} has no floor: add it to the table"
+        assert below <= floor, f"{name}:{line} on floor {floor} imports {target} of floor {below}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_each_library_comes_in_by_its_door(name: str) -> None:
+    allowed = set(first_fit(LIBRARIES, name) or ())
+    if name.startswith("osdetectord") and (first_fit(FLOORS, name) or 0) < LOGS_FROM_FLOOR:
+        allowed.discard("structlog")
+    own = name.split(".")[0]
+    for imported, line in imports(MODULES[name]):
+        top = imported.split(".")[0]
+        if top in sys.stdlib_module_names or top == own:
+            continue
+        assert top in allowed, f"{name}:{line} imports {top}, allowed here: {', '.join(sorted(allowed)) or 'nothing'}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_each_module_opens_with_one_sentence(name: str) -> None:
+    docstring = ast.get_docstring(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+    assert docstring, f"{name} does not say what it is"
+    first = docstring.split("\n\n")[0]
+    assert first.endswith("."), f"{name} opens with {first!r}"
+    assert "\n" not in first, f"{name} opens with more than a line"
+
+
+def test_no_pattern_of_the_tables_is_left_over() -> None:
+    for pattern in [*FLOORS, *LIBRARIES]:
+        assert any(fnmatchcase(name, pattern) for name in MODULES), f"nothing is called {pattern}"
