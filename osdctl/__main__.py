@@ -24,8 +24,12 @@ _PIPE_BROKEN = 128 + signal.SIGPIPE
 
 async def _connect() -> Connection:
     # here, because dbus-next takes longer to import than most commands to run
-    from osdctl import bus
-
+    try:
+        from osdctl import bus
+    except ModuleNotFoundError as error:
+        raise OsdctlError(
+            f"there is no Python module {error.name}", "install it: apt install python3-dbus-next"
+        ) from error
     return await bus.connect(os.environ)
 
 

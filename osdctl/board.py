@@ -113,9 +113,9 @@ class Board:
         lost = sum(self.daemon.lost.values())
         parts = [
             f"osdetectord {shown(self.daemon.version)}",
-            f"{len(self.targets)} targets",
-            f"{loud} anomalous",
-            f"{len(self.anomalies)} open anomalies",
+            f"targets {len(self.targets)}",
+            f"anomalous {loud}",
+            f"open anomalies {len(self.anomalies)}",
             *([f"cpu {number(self.daemon.cost['cpu_percent'])} %"] if "cpu_percent" in self.daemon.cost else []),
             *([f"lost {lost}"] if lost else []),
             *([self.note] if self.note else []),

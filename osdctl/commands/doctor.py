@@ -54,6 +54,8 @@ async def _bus(manager: Manager) -> tuple[list[Check], Daemon | None]:
         connection = await manager.connected()
     except NotRunning as error:
         return [Check("message bus", "fail", error.message, "start it, or the daemon by itself: sudo ./run")], None
+    except OsdctlError as error:
+        return [Check("message bus", "fail", error.message, error.hint)], None
     checks = [Check("message bus", "ok", f"reached: {connection.place}")]
     try:
         daemon = await manager.daemon()

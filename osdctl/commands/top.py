@@ -15,7 +15,7 @@ import tty
 from collections.abc import Iterator
 
 from osdctl import board, options, output
-from osdctl.commands import explain
+from osdctl.commands.explain import run as explain
 from osdctl.errors import NotRunning, UsageError
 from osdctl.manager import Manager
 from osdctl.text import Look
@@ -74,8 +74,8 @@ async def _live(args: argparse.Namespace, manager: Manager, shown: board.Board, 
             continue
         if key == "e" and (number := shown.newest_anomaly()) is not None:
             look = dataclasses.replace(args.look, json="off")
-            text = await explain.run(argparse.Namespace(id=number, look=look), manager)
-            output.write(HOME + CLEAR_BELOW + text.replace("\n", "\r\n") + "\r\nany key goes back")
+            text = await explain(argparse.Namespace(id=number, look=look), manager)
+            output.write(HOME + CLEAR_BELOW + text + "\nany key goes back")
             await keys.get()
         elif not shown.press(key):
             return
@@ -122,5 +122,4 @@ def _screen() -> Iterator[None]:
 
 def _draw(shown: board.Board, look: Look) -> None:
     lines = board.frame(shown, look).split("\n")
-    text = "".join(f"{line}{CLEAR_TO_LINE_END}\r\n" for line in lines)
-    output.write(HOME + text.removesuffix("\r\n") + CLEAR_BELOW)
+    output.write(HOME + "\n".join(f"{line}{CLEAR_TO_LINE_END}" for line in lines) + CLEAR_BELOW)
