@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
 import time
 from collections import deque
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from osdetectord import __version__, log, record, state_file, wall
+from osdetectord import __version__, log, record, state_file, statm, wall
 from osdetectord.anomalies import Anomalies, Evidence
 from osdetectord.bus.server import BusServer
 from osdetectord.config import Config, load
@@ -191,7 +190,7 @@ class Daemon:
             except OSError as error:
                 logger.error("%s", error)
             self._tell_losses()
-            self._cost.measure(self._worker.pid)
+            self._cost.measure()
             self._bus.manager_changed(["SelfCost"])
 
     # ---- state over restarts
@@ -505,7 +504,12 @@ class Daemon:
             self._bus.manager_changed(["Lost"])
 
     def _self_cost(self) -> dict[str, float]:
-        cost = {**self._cost.values, "tick_s": self._ticker.tick_s}
+        cost = {
+            **self._cost.values,
+            "tick_s": self._ticker.tick_s,
+            "worker_rss_bytes": self._worker.rss_bytes,
+            "worker_cpu_s": self._worker.cpu_s,
+        }
         run_time_ns = self._sampler.run_time_ns()
         return cost if run_time_ns is None else {**cost, "bpf_s": run_time_ns / 1e9}
 
@@ -516,25 +520,17 @@ class _Cost:
     def __init__(self) -> None:
         self._at_s, self._cpu_s = time.monotonic(), time.process_time()
         self.values: dict[str, float] = {}
-        self.measure(0)
+        self.measure()
 
-    def measure(self, worker_pid: int) -> None:
+    def measure(self) -> None:
         now_s, cpu_s = time.monotonic(), time.process_time()
         share = (cpu_s - self._cpu_s) / max(1e-9, now_s - self._at_s)
         self._at_s, self._cpu_s = now_s, cpu_s
         self.values = {
             "cpu_s": cpu_s,
             "cpu_percent": 100 * share,
-            "rss_bytes": _rss_bytes(os.getpid()),
-            "worker_rss_bytes": _rss_bytes(worker_pid) if worker_pid else 0.0,
+            "rss_bytes": statm.rss_bytes(os.getpid()),
         }
-
-
-def _rss_bytes(pid: int) -> float:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-    except (OSError, IndexError, ValueError):
-        return 0.0
 
 
 async def serve(options: Options, config: Config, journal: Journal) -> None:

@@ -1,7 +1,7 @@
 """The messages between daemon and detector: our values to frames of the wire and back, checked.
 
 Daemon to detector: ``start`` (metrics, interval, settings), ``add``, ``remove``, ``frame``, ``mark``.
-Detector to daemon: ``ready`` (its evidences), ``verdict``, ``refused`` (the settings, and why).
+Detector to daemon: ``ready`` (its evidences), ``verdict``, ``cost`` (its own), ``refused`` (the settings, and why).
 """
 
 from __future__ import annotations
@@ -112,6 +112,16 @@ def refused(why: str) -> bytes:
 def read_refused(message: Message) -> str:
     """Return the reason."""
     return _checked(message, lambda f: str(f["why"]))
+
+
+def cost(rss_bytes: int, cpu_s: float) -> bytes:
+    """Tell what the detector itself uses."""
+    return encode("cost", {"rss_bytes": rss_bytes, "cpu_s": cpu_s})
+
+
+def read_cost(message: Message) -> tuple[float, float]:
+    """Return resident bytes and CPU seconds."""
+    return _checked(message, lambda f: (_finite(f["rss_bytes"]), _finite(f["cpu_s"])))
 
 
 def verdict(value: Verdict) -> bytes:

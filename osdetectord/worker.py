@@ -18,7 +18,7 @@ from types import FrameType
 
 import structlog
 
-from osdetectord import log, messages
+from osdetectord import log, messages, statm
 from osdetectord.detection.engine import Engine
 from osdetectord.detection.settings import Settings
 from osdetectord.errors import ConfigError, WireError
@@ -30,6 +30,7 @@ from osdetectord.wire import Decoder, Message
 _FIRST_PASSED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 _READ_BYTES = 1 << 20
 _SAVE_EVERY_S = 300.0
+_COST_EVERY_S = 10.0
 _IDLE_S = 5.0
 
 logger = structlog.get_logger()
@@ -45,6 +46,7 @@ class Session:
         self._engine: Engine | None = None
         self._metrics: tuple[Metric, ...] = ()
         self._saved_s = time.monotonic()
+        self._told_s = 0.0
 
     def run(self) -> None:
         """Serve until the daemon goes away; learnt state is saved then and every few minutes."""
@@ -78,8 +80,7 @@ class Session:
             raise WireError(f"{message.type} before start")
         if message.type == "frame":
             self._send(messages.verdict(engine.step(messages.read_frame(message, self._metrics))))
-            if time.monotonic() - self._saved_s > _SAVE_EVERY_S:
-                self._save()
+            self._chores()
         elif message.type == "add":
             engine.add(*messages.read_add(message))
         elif message.type == "remove":
@@ -104,6 +105,14 @@ class Session:
         self._connection.settimeout(None)
         self._connection.sendall(data)
         self._connection.settimeout(_IDLE_S)
+
+    def _chores(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_s > _COST_EVERY_S:
+            self._told_s = now_s
+            self._send(messages.cost(statm.rss_bytes(os.getpid()), time.process_time()))
+        if now_s - self._saved_s > _SAVE_EVERY_S:
+            self._save()
 
     def _save(self) -> None:
         self._saved_s = time.monotonic()

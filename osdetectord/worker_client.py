@@ -76,6 +76,8 @@ class WorkerClient:
         self.progress_s = time.monotonic()
         """CLOCK_MONOTONIC seconds at which the link last got on, whether or not a detector answers."""
         self.pid = 0
+        self.rss_bytes = self.cpu_s = 0.0
+        """What the detector says that it uses."""
 
     def add(self, series: int, program: str) -> None:
         """Have the detector watch a series."""
@@ -222,6 +224,8 @@ class WorkerClient:
         elif message.type == "ready":
             self.state = "connected"
             self._listener.worker_ready(messages.read_ready(message))
+        elif message.type == "cost":
+            self.rss_bytes, self.cpu_s = messages.read_cost(message)
         elif message.type == "refused":
             raise WireError(f"settings refused: {messages.read_refused(message)}")
         else:

@@ -66,6 +66,7 @@ def test_a_real_worker_answers_each_frame_and_is_started_again_when_killed(tmp_p
             client.send(frame(at))
         await until(lambda: len(heard.verdicts) == 7)
         assert heard.verdicts[0].series.tolist() == [3, 5]
+        await until(lambda: client.rss_bytes > 10 << 20)
 
         first = client.pid
         os.kill(first, signal.SIGKILL)
