@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import erfc, sqrt
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from osdetectord.anomaly import Blame, Episode, EpisodeKind, Phase
 from osdetectord.detection.calibration import Calibration
@@ -15,7 +13,7 @@ from osdetectord.detection.evidence import Evidence, Past, Rows, Setup
 from osdetectord.detection.evidences import REGISTRY, evidence_class
 from osdetectord.detection.scale import Scale
 from osdetectord.detection.settings import Settings
-from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
+from osdetectord.detection.slots import Floats, SlotArrays, Slots
 from osdetectord.errors import ShapeError
 from osdetectord.metric import Metric
 from osdetectord.sample import Frame
@@ -25,6 +23,8 @@ LEVEL = 4.0
 ENTER, LEAVE, LEAVE_AT = 2, 4, 0.75
 GAP_INTERVALS = 3
 TOP_BLAMES = 5
+HISTORY_ROWS = 480
+"""Learning is repeated as the past grows, up to so many rows."""
 
 
 class _Life(SlotArrays):
@@ -40,6 +40,7 @@ class _Life(SlotArrays):
         self.declare("last", (metrics,))
         self.declare("last_ns", (), np.int64)
         self.declare("alarm", (), np.bool_)
+        self.declare("since", (), np.int64)
         self.declare("hits", (), np.int64)
         self.declare("quiet", (), np.int64)
 
@@ -53,6 +54,7 @@ class Engine:
         self._settings, self._metrics, self._interval_s = settings, metrics, interval_s
         self._state_dir = state_dir
         self._warmup = max(30, round(settings.warmup_s / interval_s))
+        self._history = max(HISTORY_ROWS, self._warmup)
         memory_rows = round(settings.memory_s / interval_s)
         self._evidences: list[Evidence] = []
         states = []
@@ -68,7 +70,7 @@ class Engine:
         self.evidences = tuple(states)
         self._scale = Scale(len(metrics))
         self._calibration = Calibration(len(self._evidences), 1 / 600)
-        self._life = _Life(len(metrics), self._warmup)
+        self._life = _Life(len(metrics), self._history)
         self._slot_of: dict[int, int] = {}
         self._program: dict[int, str] = {}
         self._free: list[int] = []
@@ -140,7 +142,8 @@ class Engine:
             low[ready], high[ready] = self._scale.expected(at)
             score[ready], p_value[ready] = self._judge(rows)
             self._hysteresis(at, score[ready])
-        self._learn_young(slots[here & ~ready], x[here & ~ready])
+        quiet = here & ~life["alarm"][slots]
+        self._learn_past(slots[quiet], x[quiet])
         alarm = life["alarm"][slots] & life["ready"][slots]
         for i in np.flatnonzero(ready):
             told = self._episode(frame, i, float(score[i]), float(p_value[i]), bool(alarm[i]), x[i], low[i], high[i])
@@ -149,29 +152,42 @@ class Engine:
         progress = np.minimum(1.0, life["seen"][slots] / self._warmup)
         return Verdict(frame.series, score, p_value, progress, alarm, low, high, tuple(episodes))
 
-    def _learn_young(self, slots: Slots, x: Floats) -> None:
+    def _learn_past(self, slots: Slots, x: Floats) -> None:
         life = self._life
-        life["history"][slots, life["seen"][slots] % self._warmup] = x
+        slots, x = slots[life["seen"][slots] < self._history], x[life["seen"][slots] < self._history]
+        life["history"][slots, life["seen"][slots]] = x
         life["seen"][slots] += 1
-        due = slots[life["seen"][slots] >= self._warmup]
-        if len(due):
-            past_x = life["history"][due].astype(np.float64)
-            self._scale.learn(due, past_x)
-            past = Past(due, past_x, self._scale.past_z(due, past_x))
+        due = self._warmup
+        while due <= self._history:
+            self._fit(slots[life["seen"][slots] == due], due)
+            due *= 2
+
+    def _fit(self, slots: Slots, length: int) -> None:
+        if len(slots):
+            past_x = self._life["history"][slots, :length].astype(np.float64)
+            self._scale.learn(slots, past_x)
+            past = Past(slots, past_x, self._scale.past_z(slots, past_x))
             for e, evidence in enumerate(self._evidences):
-                self._calibration.learn(due, e, evidence.fit(past))
-            life["ready"][due] = True
+                self._calibration.learn(slots, e, evidence.fit(past))
+            self._life["ready"][slots] = True
 
     def _judge(self, rows: Rows) -> tuple[Floats, Floats]:
         raw = np.stack([e.score(rows) for e in self._evidences], axis=1)
         u = self._calibration.u(rows.slots, raw)
-        combined = np.clip(u, 0.0, 30.0).min(axis=1)
-        rate = np.where(self._life["alarm"][rows.slots], 0.1, 1.0)
+        combined = self._combine(u)
+        life = self._life
+        alarm = life["alarm"][rows.slots]
+        rate = np.where(~alarm & (combined < LEVEL), 1.0, np.where(life["since"][rows.slots] > 180, 2.0, 0.1))
         for evidence in self._evidences:
             evidence.update(rows, rate)
         self._calibration.update(rows.slots, u, rate)
-        self._scale.follow(rows.slots, rows.z, rate * 1e-3)
+        self._scale.follow(rows.slots, rows.x, rate * 5e-3)
+        self.dump = (rows.slots, raw, u)
         return combined / LEVEL, np.array([max(1e-300, 0.5 * erfc(c / sqrt(2))) for c in combined])
+
+    def _combine(self, u: Floats) -> Floats:
+        v = np.clip(u, 0.0, 30.0)
+        return np.sort(v, axis=1)[:, 1]
 
     def _hysteresis(self, slots: Slots, score: Floats) -> None:
         life = self._life
@@ -180,6 +196,7 @@ class Engine:
         alarm = life["alarm"][slots]
         enter, leave = ~alarm & (hits >= ENTER), alarm & (quiet >= LEAVE)
         life["alarm"][slots] = (alarm | enter) & ~leave
+        life["since"][slots] = np.where(alarm, life["since"][slots] + 1, 0)
         life["hits"][slots] = np.where(leave, 0, hits)
         life["quiet"][slots] = quiet
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
+
+Options = Mapping[str, tuple[float, float, float]]
+"""Tuning keys of an evidence: ``key: (default, lowest, highest)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ class Evidence(SlotArrays, ABC):
 
     name: str
     """As in ``detectors.yml``, lower case with underscores."""
-    options: Mapping[str, tuple[float, float, float]] = {}
+    options: ClassVar[Options] = {}
     """Tuning keys: ``key: (default, lowest, highest)``."""
     min_rows: int = 30
     """Rows of past that :meth:`fit` needs; with less the evidence stays silent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from osdetectord.detection.slots import Floats, SlotArrays, Slots
 
@@ -11,13 +12,32 @@ NORMAL_CONSISTENCY = 1.4826
 
 Rousseeuw & Croux 1993, section 1, doi:10.1080/01621459.1993.10476408
 """
+TAIL_WIDTH = 4.65
+"""Standard deviations between the 1 % and the 99 % point of a normal distribution."""
 LEAST_SPREAD = 0.02
 """Spread below which a deviation does not count: 2 % of the metric's natural size."""
 CLIP = 12.0
+BLOCKS, BLOCK_ROWS = 3, 15
+"""A step is accepted when it has held for three blocks of rows."""
+STEP_AWAY, STEP_RANGE = 3.0, 0.5
+"""... and lies more than three spreads away, with a range below half of that."""
+
+
+def robust_spread(values: Floats) -> Floats:
+    """Return the spread along axis 1: MAD, widened where the 1 % and 99 % points are further out."""
+    middle = np.median(values, axis=1)
+    mad = NORMAL_CONSISTENCY * np.median(np.abs(values - middle[:, None]), axis=1)
+    low, high = np.quantile(values, [0.01, 0.99], axis=1)
+    spread: Floats = np.maximum(np.where(mad > 1e-6, mad, 0.5 * values.std(axis=1)), (high - low) / TAIL_WIDTH)
+    return spread
 
 
 class Scale(SlotArrays):
-    """``z = (asinh(x / natural size) - centre) / spread``: linear near zero, logarithmic far out."""
+    """``z = (asinh(x / natural size) - centre) / spread - offset``: linear near zero, logarithmic far out.
+
+    Metrics that are like a staircase (open files, threads, resident memory) stay where a fault has left them.
+    Theirs is the offset: a new step becomes the reference as soon as it has held for a while.
+    """
 
     name = "scale"
 
@@ -26,41 +46,71 @@ class Scale(SlotArrays):
         self.declare("natural", (metrics,), fill=1.0)
         self.declare("centre", (metrics,))
         self.declare("spread", (metrics,), fill=1.0)
+        self.declare("offset", (metrics,))
+        self.declare("staircase", (metrics,), np.bool_)
+        self.declare("lows", (BLOCKS, metrics), fill=np.inf)
+        self.declare("highs", (BLOCKS, metrics), fill=-np.inf)
+        self.declare("rows", (), np.int64)
         self.declare("baseline", (metrics,))
 
     def learn(self, slots: Slots, x: Floats) -> None:
         """Learn from past samples of shape ``(K, T, M)``."""
+        self.clear(slots)
         size = np.abs(x)
         natural = np.maximum(np.median(size, axis=1), 1e-3 * size.max(axis=1)) + 1e-9
         g = np.arcsinh(x / natural[:, None])
-        centre = np.median(g, axis=1)
-        mad = NORMAL_CONSISTENCY * np.median(np.abs(g - centre[:, None]), axis=1)
-        spread = np.where(mad > 1e-6, mad, 0.5 * g.std(axis=1))
         self["natural"][slots] = natural
-        self["centre"][slots] = centre
-        self["spread"][slots] = np.hypot(spread, LEAST_SPREAD)
-        self["baseline"][slots] = 0.0
+        self["centre"][slots] = np.median(g, axis=1)
+        self["spread"][slots] = np.hypot(robust_spread(g), LEAST_SPREAD)
+        steps = np.diff(x, axis=1)
+        still = (steps == 0.0).mean(axis=1)
+        variance = np.maximum(x.var(axis=1), 1e-12)
+        # von Neumann's ratio: 2 for noise, near 0 for a walk (doi:10.1214/aoms/1177731677)
+        smooth = (steps * steps).mean(axis=1) / variance
+        self["staircase"][slots] = (still >= 0.5) | (smooth < 0.05)
+
+    def _far(self, slots: Slots, x: Floats) -> Floats:
+        far: Floats = (np.arcsinh(x / self["natural"][slots]) - self["centre"][slots]) / self["spread"][slots]
+        return far
 
     def z(self, slots: Slots, x: Floats) -> Floats:
         """Return clipped z of samples of shape ``(K, M)``."""
-        z = (np.arcsinh(x / self["natural"][slots]) - self["centre"][slots]) / self["spread"][slots]
-        return np.clip(z, -CLIP, CLIP)
+        return np.clip(self._far(slots, x) - self["offset"][slots], -CLIP, CLIP)
 
     def past_z(self, slots: Slots, x: Floats) -> Floats:
         """Return clipped z of samples of shape ``(K, T, M)``."""
         pick = (slots, None)
         z = (np.arcsinh(x / self["natural"][pick]) - self["centre"][pick]) / self["spread"][pick]
-        return np.clip(z, -CLIP, CLIP)
+        return np.clip(z - self["offset"][pick], -CLIP, CLIP)
 
-    def follow(self, slots: Slots, z: Floats, rate: Floats) -> None:
-        """Let the expected value drift with the samples; ``rate`` has shape ``(K,)``, per row."""
+    def follow(self, slots: Slots, x: Floats, rate: Floats) -> None:
+        """Let the expected value drift with the samples, and accept steps that hold; ``rate`` has shape ``(K,)``."""
+        far = self._far(slots, x)
         baseline = self["baseline"]
-        baseline[slots] += rate[:, None] * np.clip(z - baseline[slots], -3.0, 3.0)
+        baseline[slots] += rate[:, None] * np.clip(far - self["offset"][slots] - baseline[slots], -1.0, 1.0)
+        block = self["rows"][slots] // BLOCK_ROWS % BLOCKS
+        lows, highs = self["lows"], self["highs"]
+        opening = self["rows"][slots] % BLOCK_ROWS == 0
+        lows[slots[opening], block[opening]] = np.inf
+        highs[slots[opening], block[opening]] = -np.inf
+        lows[slots, block] = np.minimum(lows[slots, block], far)
+        highs[slots, block] = np.maximum(highs[slots, block], far)
+        self["rows"][slots] += 1
+        count = self["rows"][slots]
+        self._accept(slots[(count % BLOCK_ROWS == 0) & (count >= BLOCKS * BLOCK_ROWS)])
+
+    def _accept(self, slots: Slots) -> None:
+        low, high = self["lows"][slots].min(axis=1), self["highs"][slots].max(axis=1)
+        middle = 0.5 * (low + high)
+        away = np.abs(middle - self["offset"][slots])
+        steady = high - low < np.maximum(STEP_RANGE * away, 1.0)
+        moved: NDArray[np.bool_] = self["staircase"][slots] & (away > STEP_AWAY) & steady
+        self["offset"][slots] = np.where(moved, middle, self["offset"][slots])
 
     def expected(self, slots: Slots, width: float = 3.0) -> tuple[Floats, Floats]:
         """Return the range, ``width`` spreads to both sides, in which samples are expected, in sample units."""
         natural, centre, spread = self["natural"][slots], self["centre"][slots], self["spread"][slots]
-        middle = centre + self["baseline"][slots] * spread
+        middle = centre + (self["baseline"][slots] + self["offset"][slots]) * spread
         low = natural * np.sinh(middle - width * spread)
         high = natural * np.sinh(middle + width * spread)
         return low, high

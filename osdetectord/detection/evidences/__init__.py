@@ -8,11 +8,16 @@ from osdetectord.detection.evidence import Evidence
 
 REGISTRY = {
     "level": "level:Level",
+    "local": "local:Local",
+    "sparse": "sparse:Sparse",
+    "innovation": "innovation:Innovation",
     "memory": "memory:Memory",
+    "relation": "relation:Relation",
+    "window_pca": "window_pca:WindowPca",
 }
 """Name to ``module:class`` below this package; a module is imported only when its evidence is on."""
 
-DEFAULT_ON = ("level", "memory")
+DEFAULT_ON = ("level", "local", "sparse", "innovation", "memory", "relation", "window_pca")
 
 
 def evidence_class(name: str) -> type[Evidence]:

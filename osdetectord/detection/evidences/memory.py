@@ -2,88 +2,113 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from osdetectord.detection.evidence import Evidence, Past, Rows, Setup
+from osdetectord.detection.evidence import Evidence, Options, Past, Rows, Setup
 from osdetectord.detection.slots import Floats, Slots
 from osdetectord.detection.smoothing import ewma
 
 NEIGHBOUR = 3
 """The third nearest: two stray states in the past do not excuse a third."""
+LAG_ROWS = 20
+"""The near past is no excuse: a fault would excuse itself."""
+LEARN_AT = 0.5
+"""Rows learnt more slowly than this (an alarm is on) do not become memory."""
 
 
 class Memory(Evidence):
     """Root mean square distance of the smoothed state to its third nearest remembered one.
 
-    A ring of past states, thinned to every ``stride``-th row; the near past (``lag`` rows) waits outside, or else
-    a fault would excuse itself.
+    A fixed number of states spans a growing past: when the memory is full every other state is dropped and only
+    every second row is kept from then on, until it spans ``memory_rows``; then the oldest makes room.
     """
 
     name = "memory"
-    options = {"smoothing": (0.3, 0.01, 1.0)}
+    options: ClassVar[Options] = {"smoothing": (0.3, 0.01, 1.0), "states": (256, 32, 4096)}
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._alpha = setup.options["smoothing"]
-        self._lag, self._stride = (144, 3) if setup.slow else (20, 2)
-        self._size = max(32, setup.memory_rows // self._stride)
+        self._size = int(setup.options["states"]) * (4 if setup.slow else 1)
+        self._lag = 144 if setup.slow else LAG_ROWS
+        self._widest = max(1, round(setup.memory_rows / self._size))
         self.declare("smooth", (setup.metrics,))
         self.declare("waiting", (self._lag, setup.metrics), np.float32)
-        self.declare("waiting_since", (), np.int64)
+        self.declare("good", (self._lag,), np.bool_)
+        self.declare("waited", (), np.int64)
         self.declare("states", (self._size, setup.metrics), np.float32)
         self.declare("squares", (self._size,), np.float32, np.inf)
-        self.declare("count", (), np.int64)
+        self.declare("held", (), np.int64)
+        self.declare("oldest", (), np.int64)
+        self.declare("stride", (), np.int64, 1)
 
     def learn(self, past: Past) -> None:
         smooth = ewma(past.z, self._alpha)
         self.clear(past.slots)
         self["smooth"][past.slots] = smooth[:, -1]
         for t in range(len(past)):
-            self._remember(past.slots, smooth[:, t], np.ones(len(past.slots)))
+            self._remember(past.slots, smooth[:, t], np.ones(len(past.slots), bool))
 
     def _smoothed(self, rows: Rows) -> Floats:
         smooth = np.where(rows.fresh[:, None], rows.z, self["smooth"][rows.slots])
         return smooth + self._alpha * (rows.z - smooth)
 
-    def score(self, rows: Rows) -> Floats:
-        state = self._smoothed(rows).astype(np.float32)
+    def _squared(self, slots: Slots, state: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return squared distances to all states of each series, ``(K, states)``, infinite where none is held."""
         states, squares = self["states"], self["squares"]
-        metrics = self.setup.metrics
-        out = np.zeros(len(rows))
-        for k, slot in enumerate(rows.slots):
-            held = min(int(self["count"][slot]), self._size)
-            if held <= NEIGHBOUR:
-                continue
-            distance = squares[slot, :held] - 2.0 * (states[slot, :held] @ state[k])
-            nearest = np.partition(distance, NEIGHBOUR - 1)[NEIGHBOUR - 1] + state[k] @ state[k]
-            out[k] = np.sqrt(max(float(nearest), 0.0) / metrics)
-        return out
+        norms = (state * state).sum(axis=1)[:, None]
+        if 2 * len(slots) > len(states):
+            query = np.zeros((len(states), state.shape[1]), np.float32)
+            query[slots] = state
+            inner = np.matmul(states, query[:, :, None])[slots, :, 0]
+        else:
+            inner = np.stack([states[slot] @ one for slot, one in zip(slots, state, strict=True)])
+        return squares[slots] - 2.0 * inner + norms
+
+    def score(self, rows: Rows) -> Floats:
+        if not len(rows):
+            return np.zeros(0)
+        distance = self._squared(rows.slots, self._smoothed(rows).astype(np.float32))
+        nearest = np.partition(distance, NEIGHBOUR - 1, axis=1)[:, NEIGHBOUR - 1].astype(np.float64)
+        nearest[self["held"][rows.slots] < NEIGHBOUR] = 0.0
+        return np.sqrt(np.maximum(nearest, 0.0) / self.setup.metrics)
 
     def update(self, rows: Rows, rate: Floats) -> None:
         smooth = self._smoothed(rows)
         self["smooth"][rows.slots] = smooth
-        self._remember(rows.slots, smooth, rate)
+        self._remember(rows.slots, smooth, rate >= LEARN_AT)
 
-    def _remember(self, slots: Slots, smooth: Floats, rate: NDArray[np.float64]) -> None:
+    def _remember(self, slots: Slots, smooth: Floats, good: NDArray[np.bool_]) -> None:
         """Let the oldest waiting state become memory, and this one wait."""
-        waiting, since = self["waiting"], self["waiting_since"][slots]
-        place = since % self._lag
-        ripe = (since >= self._lag) & (since % self._stride == 0)
-        old, oldest = slots[ripe], waiting[slots[ripe], place[ripe]]
-        at = self["count"][old] % self._size
-        self["states"][old, at] = oldest
-        self["squares"][old, at] = (oldest * oldest).sum(axis=1)
-        self["count"][old] += 1
+        waiting, keep, waited = self["waiting"], self["good"], self["waited"][slots]
+        place = waited % self._lag
+        ripe = (waited >= self._lag) & (waited % self["stride"][slots] == 0) & keep[slots, place] & good
+        self._insert(slots[ripe], waiting[slots[ripe], place[ripe]])
         waiting[slots, place] = smooth
-        self["waiting_since"][slots] += 1
+        keep[slots, place] = good
+        self["waited"][slots] += 1
+
+    def _insert(self, slots: Slots, state: NDArray[np.float32]) -> None:
+        states, squares, held, oldest = self["states"], self["squares"], self["held"], self["oldest"]
+        full = held[slots] == self._size
+        for slot in slots[full & (self["stride"][slots] < self._widest)]:
+            half = (self._size + 1) // 2
+            states[slot, :half], squares[slot, :half] = states[slot, ::2], squares[slot, ::2]
+            states[slot, half:], squares[slot, half:] = 0.0, np.inf
+            held[slot] = half
+            self["stride"][slot] *= 2
+        full = held[slots] == self._size
+        at = np.where(full, oldest[slots], held[slots])
+        states[slots, at] = state
+        squares[slots, at] = (state * state).sum(axis=1)
+        oldest[slots[full]] = (at[full] + 1) % self._size
+        held[slots[~full]] += 1
 
     def blame(self, rows: Rows) -> Floats:
         state = self._smoothed(rows)
-        out = np.zeros_like(state)
-        for k, slot in enumerate(rows.slots):
-            held = min(int(self["count"][slot]), self._size)
-            if held:
-                away = state[k] - self["states"][slot, :held]
-                out[k] = away[np.argmin((away * away).sum(axis=1))] ** 2
-        return out
+        nearest = self._squared(rows.slots, state.astype(np.float32)).argmin(axis=1)
+        away: Floats = (state - self["states"][rows.slots, nearest]) ** 2
+        return np.where(self["held"][rows.slots, None] > 0, away, 0.0)

@@ -1,0 +1,59 @@
+"""Deviation: the smoothed distance of every metric from a baseline that follows slowly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from osdetectord.detection.evidence import Evidence, Past, Rows, Setup
+from osdetectord.detection.scale import CLIP, robust_spread
+from osdetectord.detection.slots import Floats
+from osdetectord.detection.smoothing import ewma
+
+LEAST_SPREAD = 0.1
+SETTLE_ROWS = 30
+
+
+class Deviation(Evidence):
+    """Base of the evidences that look at each metric's deviation by itself.
+
+    The baseline follows with a bounded slew, as a running median does: a fault of half a minute cannot draw it
+    along.  Deviations are in units of their own robust spread.
+    """
+
+    def __init__(self, setup: Setup, smoothing: float, follow: float, slew: float) -> None:
+        super().__init__(setup)
+        self.declare("baseline", (setup.metrics,))
+        self.declare("smooth", (setup.metrics,))
+        self.declare("spread", (setup.metrics,), fill=1.0)
+        self._alpha, self._follow, self._slew = smoothing, follow, slew
+
+    def learn(self, past: Past) -> None:
+        smooth = ewma(past.z, self._alpha)
+        start = min(SETTLE_ROWS, len(past) // 4)
+        baseline = np.median(smooth[:, : max(1, start)], axis=1)
+        deviation = np.empty_like(smooth)
+        for t in range(len(past)):
+            deviation[:, t] = smooth[:, t] - baseline
+            baseline = baseline + self._follow * np.clip(deviation[:, t], -self._slew, self._slew)
+        self["baseline"][past.slots] = baseline
+        self["smooth"][past.slots] = smooth[:, -1]
+        self["spread"][past.slots] = np.hypot(robust_spread(deviation[:, start:]), LEAST_SPREAD)
+
+    def _smoothed(self, rows: Rows) -> Floats:
+        smooth = np.where(rows.fresh[:, None], self["baseline"][rows.slots], self["smooth"][rows.slots])
+        return smooth + self._alpha * (rows.z - smooth)
+
+    def deviation(self, rows: Rows) -> Floats:
+        """Return shape ``(K, M)``: how many spreads each smoothed metric is away from its baseline."""
+        away = self._smoothed(rows) - self["baseline"][rows.slots]
+        return np.clip(away / self["spread"][rows.slots], -CLIP, CLIP)
+
+    def update(self, rows: Rows, rate: Floats) -> None:
+        smooth = self._smoothed(rows)
+        self["smooth"][rows.slots] = smooth
+        baseline = self["baseline"]
+        step = np.clip(smooth - baseline[rows.slots], -self._slew, self._slew)
+        baseline[rows.slots] += self._follow * rate[:, None] * step
+
+    def blame(self, rows: Rows) -> Floats:
+        return np.log1p(self.deviation(rows) ** 2)

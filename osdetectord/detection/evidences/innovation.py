@@ -1,0 +1,61 @@
+"""Innovation: how fast all metrics change together."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from osdetectord.detection.evidence import Evidence, Options, Past, Rows, Setup
+from osdetectord.detection.scale import NORMAL_CONSISTENCY
+from osdetectord.detection.slots import Floats
+
+LAG = 3
+LEAST_SPREAD = 0.3
+
+
+class Innovation(Evidence):
+    """Smoothed mean of the absolute change over three rows, in units of its own spread."""
+
+    name = "innovation"
+    options: ClassVar[Options] = {"smoothing": (0.25, 0.01, 1.0)}
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.declare("recent", (LAG, setup.metrics))
+        self.declare("filled", (), np.int64)
+        self.declare("spread", (setup.metrics,), fill=1.0)
+        self.declare("smooth")
+        self._alpha = setup.options["smoothing"] * (0.5 if setup.slow else 1.0)
+
+    def learn(self, past: Past) -> None:
+        change = (past.z[:, LAG:] - past.z[:, :-LAG]) / LAG
+        spread = np.maximum(NORMAL_CONSISTENCY * np.median(np.abs(change), axis=1), LEAST_SPREAD)
+        energy = np.clip(np.abs(change) / spread[:, None], 0.0, 20.0).mean(axis=2)
+        smooth = energy[:, 0]
+        for t in range(1, energy.shape[1]):
+            smooth = smooth + self._alpha * (energy[:, t] - smooth)
+        self["spread"][past.slots] = spread
+        self["smooth"][past.slots] = smooth
+        self["recent"][past.slots] = past.z[:, -LAG:]
+        self["filled"][past.slots] = LAG
+
+    def _filled(self, rows: Rows) -> Floats:
+        return np.where(rows.fresh, 0, self["filled"][rows.slots])
+
+    def score(self, rows: Rows) -> Floats:
+        smooth = np.where(rows.fresh, 0.0, self["smooth"][rows.slots])
+        energy = self.blame(rows).mean(axis=1)
+        return np.where(self._filled(rows) >= LAG, smooth + self._alpha * (energy - smooth), smooth)
+
+    def update(self, rows: Rows, rate: Floats) -> None:
+        self["smooth"][rows.slots] = self.score(rows)
+        self["filled"][rows.slots] = np.minimum(self._filled(rows) + 1, LAG)
+        recent = self["recent"]
+        recent[rows.slots, :-1] = recent[rows.slots, 1:]
+        recent[rows.slots, -1] = rows.z
+
+    def blame(self, rows: Rows) -> Floats:
+        change = np.abs(rows.z - self["recent"][rows.slots, 0]) / LAG / self["spread"][rows.slots]
+        known = self._filled(rows) >= LAG
+        return np.where(known[:, None], np.clip(change, 0.0, 20.0), 0.0)

@@ -1,0 +1,74 @@
+"""Window PCA: what of the last rows does not lie in the subspace in which the process moves."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from osdetectord.detection.evidence import Evidence, Options, Past, Rows, Setup
+from osdetectord.detection.slots import Floats
+
+COMPONENTS = 24
+VARIANCE = 0.9
+MOST_WINDOWS = 480
+
+
+class WindowPca(Evidence):
+    """Root of the squared residual of a window of rows against its principal components."""
+
+    name = "window_pca"
+    options: ClassVar[Options] = {"rows": (10, 2, 60)}
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._rows = int(setup.options["rows"])
+        size = self._rows * setup.metrics
+        self.declare("recent", (self._rows - 1, setup.metrics), np.float32)
+        self.declare("mean", (size,), np.float32)
+        self.declare("components", (COMPONENTS, size), np.float32)
+        self.declare("filled", (), np.int64)
+
+    def learn(self, past: Past) -> None:
+        windows = np.lib.stride_tricks.sliding_window_view(past.z, self._rows, axis=1).swapaxes(2, 3)
+        stride = max(1, windows.shape[1] // MOST_WINDOWS)
+        flat = windows[:, ::stride].reshape(len(past.slots), -1, self._rows * self.setup.metrics)
+        mean = flat.mean(axis=1)
+        self["mean"][past.slots] = mean
+        components = np.zeros((len(past.slots), *self["components"].shape[1:]))
+        for k, centred in enumerate(flat - mean[:, None]):
+            # the smaller of the two Gram matrices gives the same components as an SVD of the windows
+            values, vectors = np.linalg.eigh(centred @ centred.T)
+            values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+            share = np.cumsum(values) / max(float(values.sum()), 1e-12)
+            keep = min(int(np.searchsorted(share, VARIANCE)) + 1, COMPONENTS, len(values))
+            keep = min(keep, int((values > 1e-9).sum()))
+            components[k, :keep] = (vectors[:, :keep] / np.sqrt(values[:keep])).T @ centred
+        self["components"][past.slots] = components
+        self["recent"][past.slots] = past.z[:, past.z.shape[1] - (self._rows - 1) :]
+        self["filled"][past.slots] = self._rows - 1
+
+    def _residual(self, rows: Rows) -> Floats:
+        window = np.concatenate([self["recent"][rows.slots], rows.z[:, None].astype(np.float32)], axis=1)
+        centred = window.reshape(len(rows), -1) - self["mean"][rows.slots]
+        basis = self["components"][rows.slots]
+        weights = np.matmul(basis, centred[:, :, None])
+        residual: Floats = centred - np.matmul(weights.swapaxes(1, 2), basis)[:, 0]
+        filled = np.where(rows.fresh, 0, self["filled"][rows.slots])
+        return np.where((filled >= self._rows - 1)[:, None], residual, 0.0)
+
+    def score(self, rows: Rows) -> Floats:
+        residual = self._residual(rows)
+        return np.sqrt((residual * residual).sum(axis=1))
+
+    def update(self, rows: Rows, rate: Floats) -> None:
+        recent = self["recent"]
+        filled = np.where(rows.fresh, 0, self["filled"][rows.slots])
+        self["filled"][rows.slots] = np.minimum(filled + 1, self._rows - 1)
+        recent[rows.slots, :-1] = recent[rows.slots, 1:]
+        recent[rows.slots, -1] = rows.z
+
+    def blame(self, rows: Rows) -> Floats:
+        residual = self._residual(rows).reshape(len(rows), self._rows, self.setup.metrics)
+        energy: Floats = (residual * residual).sum(axis=1)
+        return energy
