@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from osdetectord import __version__, log, record, state_file, statm, wall
 from osdetectord.anomalies import Anomalies, Evidence
@@ -99,7 +100,7 @@ class Daemon:
         self._worker = WorkerClient(options.detector_socket, state_dir, self._setup(), self)
         self._ticker = Ticker(sampler, config.interval_s, self._on_tick)
         self._evidences: tuple[EvidenceState, ...] = ()
-        self._past: dict[int, deque[tuple[int, np.ndarray[Any, Any]]]] = {}
+        self._past: deque[tuple[int, NDArray[np.uint64], NDArray[np.float32]]] = deque(maxlen=BEFORE_ONSET_ROWS)
         self._lost_before: dict[str, int] = {}
         self._status = ""
         self._stop = asyncio.Event()
@@ -246,14 +247,13 @@ class Daemon:
     def _take(self, frame: Frame) -> None:
         members = self._watching.members
         now_s, now_us = time.monotonic(), wall.of_monotonic_us(frame.time_ns)
+        self._past.append((now_us, frame.series, frame.values.astype(np.float32)))
         judged = []
         for at, series in enumerate(frame.series.tolist()):
             member = members.get(series)
             if member is None:
                 continue
             member.row = frame.values[at]
-            past = self._past.setdefault(series, deque(maxlen=BEFORE_ONSET_ROWS))
-            past.append((now_us, member.row.astype(np.float32)))
             if not member.told and now_s - member.since_s >= TOLD_AFTER_S:
                 member.told = True
                 self._worker.add(series, member.program)
@@ -270,7 +270,6 @@ class Daemon:
     def _exited(self, end: Exited) -> None:
         member = self._watching.members.get(end.series)
         self._anomalies.ended(end.series, "process ended")
-        self._past.pop(end.series, None)
         for target, is_root in self._watching.exited(end):
             if is_root:
                 spec = str(target.spec)
@@ -440,7 +439,6 @@ class Daemon:
     def _remove(self, target: Target) -> None:
         for series in self._watching.remove(target.number):
             self._anomalies.ended(series, "no longer watched")
-            self._past.pop(series, None)
             self._worker.remove(series)
         self._save()
         self._bus.target_removed(target.number)
@@ -452,9 +450,10 @@ class Daemon:
         self._tell_status()
 
     def _collect_evidence(self, series: int, band: tuple[Any, Any] | None) -> Evidence:
-        past = self._past.get(series, ())
-        times = [time_us for time_us, _ in past]
-        table = np.array([row for _, row in past], np.float64)
+        found = [(us, values[numbers == series]) for us, numbers, values in self._past]
+        past = [(us, rows[0]) for us, rows in found if len(rows)]
+        times = [us for us, _ in past]
+        table = np.array([row for _, row in past])
         out = {}
         for at, metric in enumerate(self._sampler.metrics):
             values = [value if value == value else None for value in table[:, at].tolist()] if len(table) else []
