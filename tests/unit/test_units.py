@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from osdctl.registry import COMMANDS
 from osdetectord import record
+from osdetectord.config import Config
+from osdetectord.detection.evidences import REGISTRY
+from osdetectord.detection.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
@@ -74,6 +78,28 @@ def test_journalctl_reads_the_catalogue(tmp_path: Path) -> None:
         ["/usr/bin/journalctl", f"--root={tmp_path}", "--list-catalog"], capture_output=True, text=True, check=True
     )
     assert {line.split()[0] for line in listed.stdout.splitlines()} == set(ENTRIES)
+
+
+def test_the_manual_names_every_key_of_the_configuration() -> None:
+    manual = (ROOT / "docs/man/osdetectord.yml.5").read_text(encoding="utf-8")
+    keys = {field.name for type_ in (Config, Settings) for field in fields(type_)} | set(REGISTRY)
+    assert {key for key in keys if not re.search(rf"^\.B {key}$", manual, re.MULTILINE)} == set()
+
+
+def test_the_manual_names_every_kind_of_record() -> None:
+    manual = (ROOT / "docs/man/osdetectord.8").read_text(encoding="utf-8")
+    assert set(re.findall(r"^([0-9a-f]{32})@", manual, re.MULTILINE)) == set(MESSAGE_IDS.values())
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/man").glob("*")), ids=lambda page: page.name)
+def test_man_shows_the_manual_without_complaint(page: Path) -> None:
+    done = subprocess.run(
+        ["/usr/bin/man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_everything_that_the_package_lists_is_in_the_tree() -> None:
