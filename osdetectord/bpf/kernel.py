@@ -1,0 +1,386 @@
+"""The kernel part as the daemon holds it: tables, commands and links, by descriptors only.
+
+Whatever happens to the daemon, its descriptors close, and with them everything detaches.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import CLOCK_MONOTONIC, clock_gettime_ns
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osdetectord import proc
+from osdetectord.bpf.ring import Ring
+from osdetectord.bpf.syscall import Map, Program, close_all, online_cpus, possible_cpus
+from osdetectord.collectors import layout
+from osdetectord.collectors.registry import COLLECTORS, sources
+from osdetectord.core import HookView
+from osdetectord.errors import LoadError
+
+LOADER_TIMEOUT_S = 60.0
+MAX_DESCRIPTORS = 253  # SCM_MAX_FD
+
+SYSCALL_TABLE_BYTES = 32 << 20
+"""What the table of system calls may take of kernel memory, over all CPUs."""
+
+MAX_SCANS = 100
+"""Scans of a process's threads: more are needed only while threads that are not yet watched start others."""
+
+SELF, LOOK, WATCH_PROCESS, WATCH_THREAD, FORGET_THREAD, FLAGS = range(6)
+ABSENT, OLD = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the kernel says of a thread: ids, start and flags of its process and the process's serial."""
+
+    serial: int
+    start_ns: int
+    tid: int
+    pid: int
+    flags: int
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bounds of the tables."""
+
+    processes: int
+    threads: int
+    syscalls: int
+    event_pages: int
+
+    @classmethod
+    def of(cls, max_processes: int, event_pages: int = 64) -> Sizes:
+        """Room for so many processes; the dead stay until they are read, so there is some for them too."""
+        # key, value, hash element and, for each CPU, the value
+        per_call = 80 + 32 * possible_cpus()
+        return cls(
+            processes=2 * max_processes,
+            threads=max(8192, 8 * max_processes),
+            syscalls=max(1024, min(32 * max_processes, SYSCALL_TABLE_BYTES // per_call)),
+            event_pages=event_pages,
+        )
+
+    def defines(self) -> dict[str, int]:
+        return {
+            "MAX_PROCESSES": self.processes,
+            "MAX_THREADS": self.threads,
+            "MAX_SYSCALLS": self.syscalls,
+            "EVENT_PAGES": self.event_pages,
+            "WAIT_BUCKETS": layout.WAIT_BUCKETS,
+            "SUSPECT_SLOTS": layout.SUSPECT_SLOTS,
+            "LOST_CAUSES": len(layout.LOST),
+        }
+
+    def capacity(self, table: str) -> int:
+        return {
+            "threads": self.threads,
+            "syscalls": self.syscalls,
+            "settings": 1,
+            "answers": 1,
+            "lost": len(layout.LOST),
+        }.get(table, self.processes)
+
+
+class Kernel:
+    """Loaded programs and their tables.  One thread at a time.
+
+    Raises
+    ------
+    LoadError
+        Where the programs can't be compiled, loaded or attached; says why.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        self._sizes = sizes
+        answer, descriptors = _run_loader(sizes)
+        self._all = descriptors
+        fd = descriptors.__getitem__
+        self.maps = {
+            name: Map(fd(answer["maps"][name]), table.key, table.value, sizes.capacity(name), table.per_cpu)
+            for name, table in layout.TABLES.items()
+        }
+        self._command = Program(fd(answer["programs"]["command"]))
+        self._flush = Program(fd(answer["programs"]["cpu_flush"]))
+        self._attached = [fd(index) for index in answer["attached"].values()]
+        self.ranks: Mapping[str, tuple[int, str]] = {name: (rank, why) for name, (rank, why) in answer["hooks"].items()}
+        self._settings = np.zeros(1, dtype=layout.SETTINGS)
+        try:
+            self._ring = Ring(
+                fd(answer["maps"][layout.RING]), sizes.event_pages * os.sysconf("SC_PAGESIZE"), layout.EVENT
+            )
+            self._learn_namespace()
+        except OSError as error:
+            self.close()
+            raise LoadError(f"the kernel part does not answer: {error.strerror}") from None
+
+    def _learn_namespace(self) -> None:
+        self._command.run(SELF)
+        held = self.maps["settings"].get(bytes(4))
+        known = self.maps["answers"].get(bytes(4))
+        if held is None or known is None or int(known["pid"]) != os.getpid():
+            raise LoadError("the kernel part does not find this process in its pid namespace")
+        self._settings[0] = held
+        self._settings["cpu_served"] = self.ranks["cpu"][0] == 0
+        self.maps["settings"].set(bytes(4), self._settings.tobytes())
+
+    def hook_views(self) -> tuple[HookView, ...]:
+        """Which hook serves each collector."""
+        views = []
+        for collector in COLLECTORS:
+            rank, why = self.ranks[collector.name]
+            views.append(HookView(collector.name, collector.hooks[rank].name if rank >= 0 else "", rank, why))
+        return tuple(views)
+
+    def report_strangers(self, on: bool) -> None:
+        """Whether executions of processes that are not watched are told."""
+        self._settings["strangers"] = on
+        self.maps["settings"].set(bytes(4), self._settings.tobytes())
+
+    def watch(self, pid: int, follow: bool) -> int | None:
+        """Watch a process, all its threads and, if asked, all its descendants; returns its serial.
+
+        ``pid`` is of the daemon's namespace.  None if there is no such process, or no room.  There is no gap:
+        what a thread forks after it got in is followed by the kernel, what it forked before is found by the scan
+        that follows.  A process that is watched already stays as it is.
+        """
+        flags = layout.FOLLOW if follow else 0
+        root: int | None = None
+        queue = [(pid, 0, 0)]
+        for process, parent, parent_pid in queue:
+            answer = self._ask(WATCH_PROCESS, process, flags, parent, parent_pid)
+            if answer is None:
+                if root is None:
+                    return None
+                continue
+            if root is None:
+                root = answer.serial
+            self._watch_threads(process, answer.serial)
+            if follow:
+                queue += [(child, answer.serial, process) for child in proc.children(process)]
+        return root
+
+    def _watch_threads(self, pid: int, serial: int) -> None:
+        for _ in range(MAX_SCANS):
+            answers = [self._ask(WATCH_THREAD, tid, serial) for tid in proc.threads(pid)]
+            if not any(answer is not None and answer.new for answer in answers):
+                return
+
+    def look(self, tid: int) -> Answer | None:
+        """Who is that?"""
+        return self._ask(LOOK, tid)
+
+    def _ask(self, *command: int) -> Answer | None:
+        result = self._command.run(*command)
+        if result not in (0, OLD):
+            return None
+        value = self.maps["answers"].get(bytes(4))
+        if value is None:
+            return None
+        return Answer(
+            serial=int(value["serial"]),
+            start_ns=int(value["start_ns"]),
+            tid=int(value["tid"]),
+            pid=int(value["pid"]),
+            flags=int(value["flags"]),
+            new=result == 0,
+        )
+
+    def set_flags(self, serial: int, on: int, off: int = 0) -> None:
+        """Change flags of a process, if it is there."""
+        self._command.run(FLAGS, serial, on, off)
+
+    def forget(self, serials: NDArray[np.uint64], threads: bool) -> None:
+        """Delete all that is kept of processes; with ``threads`` also what still runs."""
+        if threads:
+            for serial in serials:
+                self.set_flags(int(serial), layout.REMOVED)
+            # a fork that was under way while the flag was set adds at most one more
+            for _ in range(2):
+                tids, values = self.maps["threads"].read()
+                for index in np.flatnonzero(np.isin(values["serial"], serials)):
+                    self._command.run(FORGET_THREAD, int(tids[index]), int(values["serial"][index]))
+        for name in ("processes", "totals", "waits"):
+            self.maps[name].delete(serials)
+        stale = [keys[np.isin(keys["serial"], serials)] for keys, _ in self.maps["syscalls"].batches()]
+        for keys in stale:
+            self.maps["syscalls"].delete(keys)
+
+    def sweep(self, serials: NDArray[np.uint64]) -> None:
+        """Delete what belongs to no process: a thread in a system call may write once more after its removal."""
+        for name in ("totals", "waits"):
+            keys, _ = self.maps[name].read()
+            self.maps[name].delete(keys[~np.isin(keys, serials)])
+        tids, values = self.maps["threads"].read()
+        for index in np.flatnonzero(~np.isin(values["serial"], serials)):
+            self._command.run(FORGET_THREAD, int(tids[index]), int(values["serial"][index]))
+        stale = [keys[~np.isin(keys["serial"], serials)] for keys, _ in self.maps["syscalls"].batches()]
+        for keys in stale:
+            self.maps["syscalls"].delete(keys)
+
+    def flush(self) -> None:
+        """Charge the threads that run right now up to now."""
+        if self.ranks["cpu"][0] != 0:
+            return
+        for cpu in online_cpus():
+            try:
+                self._flush.run(cpu=cpu)
+            except OSError as error:
+                # it went off line
+                if error.errno != errno.ENXIO:
+                    raise
+
+    def snapshot(self) -> Snapshot:
+        """The tables now."""
+        self.flush()
+        return Snapshot(self.maps)
+
+    def events(self) -> NDArray[np.void]:
+        """Executions of strangers since the last call."""
+        return self._ring.read()
+
+    def lost(self) -> dict[str, int]:
+        """What was lost since the load, by cause."""
+        _, counts = self._read_lost()
+        return dict(zip(layout.LOST, counts, strict=True))
+
+    def _read_lost(self) -> tuple[range, list[int]]:
+        table = self.maps["lost"]
+        counts = []
+        for cause in range(len(layout.LOST)):
+            value = table.get(cause.to_bytes(4, "little"))
+            counts.append(0 if value is None else int(value.sum()))
+        return range(len(layout.LOST)), counts
+
+    def run_time_ns(self) -> int | None:
+        """CPU time of the programs so far, where the kernel counts it (``kernel.bpf_stats_enabled``)."""
+        try:
+            with open("/proc/sys/kernel/bpf_stats_enabled", encoding="ascii") as file:
+                if file.read().strip() != "1":
+                    return None
+        except OSError:
+            return None
+        total = 0
+        for fd in self._attached:
+            with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+                for line in file:
+                    if line.startswith("run_time_ns:"):
+                        total += int(line.split()[1])
+        return total
+
+    def close(self) -> None:
+        """Detach everything."""
+        ring = getattr(self, "_ring", None)
+        if ring is not None:
+            ring.close()
+        close_all(self._all)
+        self._all = []
+
+
+class Snapshot:
+    """The tables at one instant; see :class:`osdetectord.collector.Tables`."""
+
+    def __init__(self, maps: Mapping[str, Map]) -> None:
+        self._maps = maps
+        self._read: dict[str, tuple[NDArray[np.generic], NDArray[np.generic]]] = {}
+        self.now_ns = clock_gettime_ns(CLOCK_MONOTONIC)
+
+    def read(self, name: str) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+        if name not in self._read:
+            self._read[name] = self._maps[name].read()
+        return self._read[name]
+
+    def batches(self, name: str) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
+        table = self._maps[name]
+        for keys, values in table.batches():
+            yield keys, table.summed(values)
+
+
+def _runtime_directory() -> str | None:
+    for place in (os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0], "/run"):
+        if place and os.access(place, os.W_OK):
+            return place
+    return None
+
+
+def _plan(sizes: Sizes, tree: str) -> dict[str, Any]:
+    return {
+        "tree": tree,
+        "sources": [str(path) for path in sources()],
+        "defines": sizes.defines(),
+        "maps": [*layout.TABLES, layout.RING],
+        "programs": ["command", "cpu_flush"],
+        "chains": {
+            collector.name: [
+                {"name": hook.name, "attachments": [[a.program, a.kind.value, a.event] for a in hook.attachments]}
+                for hook in collector.hooks
+            ]
+            for collector in COLLECTORS
+        },
+    }
+
+
+def _run_loader(sizes: Sizes) -> tuple[dict[str, Any], list[int]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    package = str(Path(__file__).resolve().parents[2])
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environment.get("PYTHONPATH"))))
+    with (
+        ours,
+        tempfile.TemporaryDirectory(prefix="osdetectord-", dir=_runtime_directory()) as tree,
+        tempfile.TemporaryFile(dir=tree) as told,
+    ):
+        with theirs:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "osdetectord.bpf.loader", str(theirs.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=told,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+            )
+        try:
+            ours.settimeout(LOADER_TIMEOUT_S)
+            message, descriptors = _converse(child, ours, _plan(sizes, tree))
+        finally:
+            child.kill()
+            child.wait()
+        if not message:
+            told.seek(0)
+            tail = told.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise LoadError(f"the loader ended with status {child.returncode}: {' '.join(tail)}")
+    answer: dict[str, Any] = json.loads(message)
+    if "error" in answer:
+        close_all(descriptors)
+        raise LoadError(answer["error"])
+    return answer, descriptors
+
+
+def _converse(child: subprocess.Popen[bytes], peer: socket.socket, plan: dict[str, Any]) -> tuple[bytes, list[int]]:
+    try:
+        assert child.stdin is not None
+        with child.stdin as stdin:
+            stdin.write(json.dumps(plan).encode())
+    except BrokenPipeError:
+        return b"", []
+    try:
+        message, descriptors, _, _ = socket.recv_fds(peer, 1 << 20, MAX_DESCRIPTORS)
+    except TimeoutError:
+        raise LoadError(f"the loader said nothing for {LOADER_TIMEOUT_S:.0f} s") from None
+    for fd in descriptors:
+        os.set_inheritable(fd, False)
+    return message, list(descriptors)

@@ -1,0 +1,95 @@
+"""Layouts of the kernel's tables and the constants that the ``.bpf.c`` sources and Python share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+WAIT_BUCKETS = 24
+"""Run-queue waits are counted by power of two microseconds, up to more than 8 s."""
+
+SUSPECT_SLOTS = 32768
+
+FOLLOW, EXITED, REMOVED, BORN = 1, 2, 4, 8
+"""Bits of ``process.flags``."""
+
+LOST = ("threads", "processes", "syscalls", "events")
+"""Causes, in the order of the table ``lost``."""
+
+SERIAL = np.dtype("<u8")
+
+THREAD = np.dtype(
+    [
+        ("serial", "<u8"),
+        ("task", "<u8"),
+        ("entered_ns", "<u8"),
+        ("on_ns", "<u8"),
+        ("queued_ns", "<u8"),
+        ("nr", "<u4"),
+        ("unused", "<u4"),
+    ]
+)
+
+ENDED = ("min_flt", "maj_flt", "utime_ns", "stime_ns", "rchar", "wchar", "read_bytes", "write_bytes")
+"""What the kernel keeps of the threads that ended."""
+
+PROCESS = np.dtype(
+    [
+        ("start_ns", "<u8"),
+        ("parent", "<u8"),
+        ("stamps_ns", "<u8"),
+        ("exited_ns", "<u8"),
+        *((name, "<u8") for name in ENDED),
+        ("threads", "<u4"),
+        ("execs", "<u4"),
+        ("flags", "<u4"),
+        ("exit_code", "<u4"),
+        ("pid", "<u4"),
+        ("parent_pid", "<u4"),
+        ("tgid", "<u4"),
+        ("uid", "<u4"),
+        ("comm", "S16"),
+    ]
+)
+
+TOTALS = np.dtype([("on_ns", "<u8"), ("queued_ns", "<u8"), ("voluntary", "<u8"), ("involuntary", "<u8")])
+
+WAITS = np.dtype([("bucket", "<u8", WAIT_BUCKETS)])
+
+SETTINGS = np.dtype([("ns", "<u8"), ("level", "<u4"), ("strangers", "<u4"), ("cpu_served", "<u4"), ("unused", "<u4")])
+
+ANSWER = np.dtype(
+    [("serial", "<u8"), ("start_ns", "<u8"), ("tid", "<u4"), ("tgid", "<u4"), ("pid", "<u4"), ("flags", "<u4")]
+)
+
+EVENT = np.dtype([("start_ns", "<u8"), ("pid", "<u4"), ("unused", "<u4")])
+
+CALL = np.dtype([("serial", "<u8"), ("nr", "<u4"), ("unused", "<u4")])
+
+CALLS = np.dtype([("count", "<u8"), ("errors", "<u8"), ("total_ns", "<u8"), ("longest_ns", "<u8")])
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Layout of one table of the kernel part."""
+
+    key: np.dtype[np.generic]
+    value: np.dtype[np.generic]
+    per_cpu: bool = False
+
+
+U32 = np.dtype("<u4")
+
+TABLES = {
+    "threads": Table(U32, THREAD),
+    "processes": Table(SERIAL, PROCESS),
+    "totals": Table(SERIAL, TOTALS, per_cpu=True),
+    "waits": Table(SERIAL, WAITS),
+    "settings": Table(U32, SETTINGS),
+    "answers": Table(U32, ANSWER),
+    "lost": Table(U32, np.dtype("<u8"), per_cpu=True),
+    "syscalls": Table(CALL, CALLS, per_cpu=True),
+}
+
+RING = "events"

@@ -1,0 +1,21 @@
+"""The collectors of kernel totals, written out; a new one is one more line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from osdetectord.collector import Collector
+from osdetectord.collectors.cpu import CpuCollector
+from osdetectord.collectors.lifecycle import LifecycleCollector
+from osdetectord.collectors.syscalls import SyscallCollector
+
+COLLECTORS: tuple[Collector, ...] = (LifecycleCollector(), CpuCollector(), SyscallCollector())
+
+# what the other sources build on
+COMMON = "watch.bpf.c"
+
+
+def sources() -> tuple[Path, ...]:
+    """The ``.bpf.c`` files in the order in which they are compiled, as one."""
+    here = Path(__file__).parent
+    return tuple(here / name for name in (COMMON, *(collector.source for collector in COLLECTORS)))

@@ -1,0 +1,101 @@
+"""System calls of each process: how many, how many failed, and how long they took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osdetectord.collector import Attachment, AttachKind, Hook, Tables
+from osdetectord.collectors.syscall_names import CLASS_NAMES, class_index, name_of
+from osdetectord.metric import Kind, Metric
+from osdetectord.series import rows_of
+
+CALLS = Metric("syscalls.calls", "calls", Kind.COUNTER, "system calls that returned")
+ERRORS = Metric("syscalls.errors", "calls", Kind.COUNTER, "system calls that returned an error")
+CLASS_CALLS = tuple(
+    Metric(f"syscalls.{name}_calls", "calls", Kind.COUNTER, f"system calls of class {name} that returned")
+    for name in CLASS_NAMES
+)
+CLASS_TIME = tuple(
+    Metric(f"syscalls.{name}_time", "s", Kind.COUNTER, f"time in system calls of class {name}, counted at their return")
+    for name in CLASS_NAMES
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SyscallTotal:
+    """What one system call did in one process since it is watched."""
+
+    number: int
+    name: str
+    count: int
+    errors: int
+    total_ns: int
+    longest_ns: int
+
+
+class SyscallCollector:
+    """Counts, errors and times of system calls, by process and class; single numbers on demand.
+
+    Hot path: one array access for a stranger; one hash lookup when a watched thread's call enters and two
+    when it leaves.
+    """
+
+    name = "syscalls"
+    source = "syscalls.bpf.c"
+    metrics = (CALLS, ERRORS, *CLASS_CALLS, *CLASS_TIME)
+    hooks = (
+        Hook(
+            "raw tracepoints sys_enter, sys_exit",
+            (
+                Attachment("syscalls_leave", AttachKind.RAW_TRACEPOINT, "sys_exit"),
+                Attachment("syscalls_enter", AttachKind.RAW_TRACEPOINT, "sys_enter"),
+            ),
+        ),
+        Hook(
+            "tracepoints raw_syscalls:sys_enter, raw_syscalls:sys_exit",
+            (
+                Attachment("syscalls_leave_classic", AttachKind.TRACEPOINT, "raw_syscalls:sys_exit"),
+                Attachment("syscalls_enter_classic", AttachKind.TRACEPOINT, "raw_syscalls:sys_enter"),
+            ),
+        ),
+    )
+
+    def __init__(self) -> None:
+        self._class = class_index()
+
+    def read(self, tables: Tables, serials: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """Calls and seconds since the process was watched, shape ``(P, 2 + 2 * classes)``."""
+        classes = len(CLASS_NAMES)
+        count = np.zeros(len(serials) * classes)
+        errors = np.zeros(len(serials))
+        seconds = np.zeros(len(serials) * classes)
+        for keys, values in tables.batches("syscalls"):
+            found, at = _positions(serials, keys["serial"])
+            # unknown numbers (a later kernel's, x32) are of the last class
+            number = np.minimum(keys["nr"][found], len(self._class) - 1).astype(np.intp)
+            kind = np.where(keys["nr"][found] < len(self._class), self._class[number], classes - 1)
+            cell = at * classes + kind
+            count += np.bincount(cell, values["count"][found], len(count))
+            seconds += np.bincount(cell, values["total_ns"][found] * 1e-9, len(count))
+            errors += np.bincount(at, values["errors"][found], len(serials))
+        count = count.reshape(-1, classes)
+        return np.column_stack((count.sum(axis=1), errors, count, seconds.reshape(-1, classes)))
+
+    def totals(self, tables: Tables, serial: int) -> tuple[SyscallTotal, ...]:
+        """Every system call that a process made, most time first."""
+        out: list[SyscallTotal] = []
+        for keys, values in tables.batches("syscalls"):
+            for index in np.flatnonzero(keys["serial"] == serial):
+                value = values[index]
+                number = int(keys["nr"][index])
+                out.append(SyscallTotal(number, name_of(number), *(int(value[name]) for name in value.dtype.names)))
+        return tuple(sorted(out, key=lambda total: (-total.total_ns, total.number)))
+
+
+def _positions(serials: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Like :func:`rows_of`, for keys that repeat: rows of ``keys`` that are wanted, and their serial's position."""
+    found, at = rows_of(serials, keys)
+    return found, at

@@ -1,0 +1,140 @@
+"""Following processes by looking at /proc at each tick, where the kernel can't be asked to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from time import CLOCK_MONOTONIC, clock_gettime_ns
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osdetectord import proc
+from osdetectord.collectors import layout
+from osdetectord.collectors.registry import COLLECTORS
+from osdetectord.core import HookView
+from osdetectord.errors import NoSuchProcess
+from osdetectord.process import Process
+
+UNKNOWN_CODE = 0xFFFFFFFF
+"""Exit status of a process whose end only its absence tells."""
+
+
+@dataclass(slots=True)
+class _Row:
+    process: Process
+    parent: int
+    parent_pid: int
+    flags: int
+    comm: str
+    gone: bool = False
+
+
+class PolledTables:
+    """The one table that polling fills; see :class:`osdetectord.collector.Tables`."""
+
+    def __init__(self, serials: NDArray[np.uint64], processes: NDArray[np.void]) -> None:
+        self.now_ns = clock_gettime_ns(CLOCK_MONOTONIC)
+        self._processes = (serials, processes)
+
+    def read(self, name: str) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+        if name == "processes":
+            return self._processes
+        table = layout.TABLES[name]
+        return np.zeros(0, dtype=table.key), np.zeros(0, dtype=table.value)
+
+    def batches(self, name: str) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
+        yield self.read(name)
+
+
+class Polling:
+    """Stands in for :class:`osdetectord.bpf.kernel.Kernel`; a child that lives shorter than a tick is missed.
+
+    Parameters
+    ----------
+    why
+        Why the kernel does not serve.
+    """
+
+    def __init__(self, why: str) -> None:
+        self._rows: dict[int, _Row] = {}
+        self._lost: dict[str, int] = dict.fromkeys(layout.LOST, 0)
+        self.ranks: Mapping[str, tuple[int, str]] = {
+            collector.name: (next((i for i, hook in enumerate(collector.hooks) if not hook.attachments), -1), why)
+            for collector in COLLECTORS
+        }
+
+    def watch(self, pid: int, follow: bool) -> int | None:
+        """Watch a process; its children are found at the next tick."""
+        return self._add(pid, layout.FOLLOW if follow else 0, 0, 0)
+
+    def _add(self, pid: int, flags: int, parent: int, parent_pid: int) -> int | None:
+        try:
+            stat = proc.stat_of(pid)
+        except NoSuchProcess:
+            return None
+        serial = stat.start_ticks << 22 | pid
+        if serial not in self._rows:
+            self._rows[serial] = _Row(Process(pid, stat.start_ticks), parent, parent_pid, flags, stat.comm)
+        return serial
+
+    def hook_views(self) -> tuple[HookView, ...]:
+        views = []
+        for collector in COLLECTORS:
+            rank, why = self.ranks[collector.name]
+            views.append(HookView(collector.name, collector.hooks[rank].name if rank >= 0 else "", rank, why))
+        return tuple(views)
+
+    def snapshot(self) -> PolledTables:
+        queue = list(self._rows)
+        # children of children are found in the same pass; each process is visited once
+        for serial in queue:
+            row = self._rows[serial]
+            try:
+                stat = proc.stat_of(row.process.pid)
+            except NoSuchProcess:
+                row.gone = True
+                continue
+            if stat.start_ticks != row.process.start_ticks or (stat.state in "ZX" and stat.threads <= 1):
+                row.gone = True
+                continue
+            row.comm = stat.comm
+            if row.flags & layout.FOLLOW:
+                for child in proc.children(row.process.pid):
+                    known = len(self._rows)
+                    found = self._add(child, row.flags, serial, row.process.pid)
+                    if found is not None and len(self._rows) > known:
+                        queue.append(found)
+        table = np.zeros(len(self._rows), dtype=layout.PROCESS)
+        for index, row in enumerate(self._rows.values()):
+            table[index]["start_ns"] = row.process.start_ticks * 10_000_000
+            table[index]["parent"] = row.parent
+            table[index]["flags"] = row.flags | (layout.EXITED if row.gone else 0)
+            table[index]["threads"] = 0 if row.gone else 1
+            table[index]["exit_code"] = UNKNOWN_CODE
+            table[index]["pid"] = row.process.pid
+            table[index]["parent_pid"] = row.parent_pid
+            table[index]["comm"] = row.comm.encode(errors="surrogateescape")
+        return PolledTables(np.array(list(self._rows), dtype=np.uint64), table)
+
+    def forget(self, serials: NDArray[np.uint64], threads: bool) -> None:
+        for serial in serials:
+            self._rows.pop(int(serial), None)
+
+    def sweep(self, serials: NDArray[np.uint64]) -> None:
+        """There is nothing to sweep."""
+
+    def report_strangers(self, on: bool) -> None:
+        """Strangers are not seen by polling."""
+
+    def events(self) -> NDArray[np.void]:
+        return np.zeros(0, dtype=layout.EVENT)
+
+    def lost(self) -> dict[str, int]:
+        return self._lost
+
+    def run_time_ns(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        self._rows.clear()
