@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from osdctl import VERSION
 from osdctl.command import Command
@@ -21,7 +22,12 @@ _DEFAULTS = {"json": "off", "pager": True, "legend": True, "quiet": False, "host
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line with a hint."""
+    """An argument parser whose errors are one line with a hint, and to which ``-1h`` is a value."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # what argparse itself does from Python 3.14 on
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         """Raise :class:`UsageError`."""
