@@ -81,6 +81,8 @@ def parse(message: bytes) -> Header:
     """
     order = _order(message[0])
     _body, serial, fields = struct.unpack_from(order + "III", message, 4)
+    if FIXED + fields > len(message):
+        raise Malformed("a header that is cut off")
     header = Header(message[1], message[2], serial, order)
     u32 = struct.Struct(order + "I").unpack_from
     at, end = FIXED, FIXED + fields

@@ -181,6 +181,11 @@ class BusServer:
             await connection.close()
 
     @property
+    def connected(self) -> bool:
+        """Whether the connection to the bus stands."""
+        return self._connection is not None and self._connection.open_now
+
+    @property
     def lost(self) -> Mapping[str, int]:
         """What was not served on this connection, by cause."""
         if self._connection is None:
@@ -251,7 +256,7 @@ class BusServer:
     def target_removed(self, number: int) -> None:
         """Tell that a target is watched no longer."""
         self._changed_targets.pop(number, None)
-        if self._alive:
+        if self.connected:
             self._service.emit_removed(target_path(number), Target)
 
     def anomaly_opened(self, anomaly: AnomalyView) -> None:
@@ -261,7 +266,7 @@ class BusServer:
         self._emit_added(anomaly_path(anomaly.number), Anomaly, anomaly)
         if len(self._tree.anomalies) > ANOMALIES_SHOWN:
             oldest, _none = self._tree.anomalies.popitem(last=False)
-            if self._alive:
+            if self.connected:
                 self._service.emit_removed(anomaly_path(oldest), Anomaly)
         self._emit("AnomalyOpened", anomaly_path(anomaly.number), details(anomaly))
 
@@ -276,20 +281,16 @@ class BusServer:
 
     # --- telling
 
-    @property
-    def _alive(self) -> bool:
-        return self._connection is not None and self._connection.open_now
-
     def _emit(self, signal: str, *values: object) -> None:
-        if self._alive:
+        if self.connected:
             self._service.emit(ROOT, Manager, signal, *values)
 
     def _emit_added(self, path: str, interface: type[Interface[Any]], view: object) -> None:
-        if self._alive:
+        if self.connected:
             self._service.emit_added(path, interface, view)
 
     def _anomaly_changed(self, signal: str, anomaly: AnomalyView) -> None:
-        if not self._alive:
+        if not self.connected:
             return
         path = anomaly_path(anomaly.number)
         if anomaly.number in self._tree.anomalies:
@@ -297,12 +298,12 @@ class BusServer:
         self._emit(signal, path, details(anomaly))
 
     def _tell_soon(self) -> None:
-        if self._changes_due is None and self._alive:
+        if self._changes_due is None and self.connected:
             self._changes_due = asyncio.get_running_loop().call_later(CHANGES_EVERY_S, self._tell_changes)
 
     def _tell_changes(self) -> None:
         self._changes_due = None
-        if not self._alive:
+        if not self.connected:
             self._changed_targets.clear()
             self._changed_manager.clear()
             return
@@ -321,5 +322,5 @@ class BusServer:
     def _tell_target(self, number: int) -> None:
         """Tell a target's changes before something that follows from them."""
         view, names = self._changed_targets.pop(number, (None, set()))
-        if view is not None and self._alive:
+        if view is not None and self.connected:
             self._service.emit_changed(target_path(number), Target, Target.shown(view, frozenset(names)))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -85,9 +86,20 @@ class PrivateBus:
     def stop(self) -> None:
         if self._daemon is not None:
             self._daemon.terminate()
+            self._daemon.send_signal(signal.SIGCONT)
             self._daemon.wait()
             self._daemon = None
             self.socket.unlink(missing_ok=True)
+
+    def pause(self) -> None:
+        """Hang the daemon."""
+        assert self._daemon
+        self._daemon.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._daemon
+        self._daemon.send_signal(signal.SIGCONT)
 
     def __enter__(self) -> PrivateBus:
         self.start()
