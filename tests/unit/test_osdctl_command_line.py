@@ -1,0 +1,220 @@
+"""The command line: what is accepted, what is refused, and that help, manual and completion say the same."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from osdctl import options, output, remote
+from osdctl.errors import UsageError
+from osdctl.manager import spellings
+from osdctl.registry import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+MANUAL = (ROOT / "docs/man/osdctl.1").read_text()
+COMPLETION = ROOT / "osdctl/completion/osdctl.bash"
+NAMES = [command.NAME for command in COMMANDS]
+HOSTILE = "\x1b[2J"
+
+
+def parse(*words: str) -> argparse.Namespace:
+    return options.parse(COMMANDS, words)
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    for action in options.parser(COMMANDS)._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    raise AssertionError("osdctl has no commands")
+
+
+def flags(parser: argparse.ArgumentParser) -> set[str]:
+    return {flag for action in parser._actions for flag in action.option_strings}
+
+
+COMMON = flags(options.common()) | {"-h", "--help"}
+
+
+def test_every_command_module_is_in_the_registry():
+    modules = {path.stem.rstrip("_") for path in (ROOT / "osdctl/commands").glob("[a-z]*.py")}
+
+    assert sorted(modules) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_is_in_the_manual_with_its_options(name):
+    heads = re.findall(r"^\.TP\n(?:\.B |\\fB)([a-z]+)\b", MANUAL, re.MULTILINE)
+    plain = MANUAL.replace("\\-", "-").replace("\\fR", "").replace("\\fB", "")
+
+    assert name in heads
+    for flag in flags(parsers()[name]):
+        assert re.search(rf"(?<![-\w]){re.escape(flag)}(?![-\w])", plain), f"the manual lacks {flag} of {name}"
+
+
+def test_the_manual_has_no_option_that_is_not_there():
+    known = set().union(*map(flags, parsers().values()), flags(options.parser(COMMANDS)))
+    plain = MANUAL.replace("\\-", "-")
+    plain = re.sub(r"^osdctl run .*$", "", plain, flags=re.MULTILINE)  # the program's own options
+
+    assert set(re.findall(r"(?<![-\w])--[a-z][a-z-]*", plain)) <= known
+
+
+def completed() -> dict[str, set[str]]:
+    script = f"""
+        _init_completion() {{ :; }}
+        source {COMPLETION}
+        for c in "${{!__osdctl_options[@]}}"; do echo "$c ${{__osdctl_options[$c]}}"; done
+        echo "- $__osdctl_common"
+    """
+    out = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+    return {line.split()[0]: set(line.split()[1:]) for line in out.splitlines()}
+
+
+def test_completion_knows_exactly_the_commands_and_their_options():
+    found = completed()
+
+    assert found.pop("-") == COMMON
+    assert found == {name: flags(parser) - COMMON for name, parser in parsers().items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_a_line_of_help(name, capsys):
+    if name != "detect":
+        with pytest.raises(SystemExit) as left:
+            parse(name, "--help")
+        assert left.value.code == 0
+        assert "options of every command" in capsys.readouterr().out
+    assert name in options.parser(COMMANDS).format_help()
+
+
+@pytest.mark.parametrize("words", [("--json=short", "list"), ("list", "--json=short"), ("list", "--json", "short")])
+def test_options_stand_before_or_behind_the_command(words):
+    assert parse(*words).json == "short"
+
+
+def test_options_have_their_defaults():
+    args = parse("list")
+
+    assert (args.json, args.pager, args.legend, args.quiet, args.host) == ("off", True, True, False, None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("nonsense",),
+        ("lis",),
+        ("list", "surplus"),
+        ("list", "--nonsense"),
+        ("list", "--json=xml"),
+        ("watch",),
+        ("watch", "--runtim", "1"),
+        ("explain", "first"),
+        ("feedback", "7", "perhaps"),
+        ("mute", "1", "soon"),
+        ("mute", "1", "0"),
+        ("anomalies", "-n", "0"),
+        ("anomalies", "-n", "4294967296"),
+        ("plot", "1"),
+        ("config", "destroy"),
+        (HOSTILE,),
+    ],
+)
+def test_a_wrong_command_line_is_a_usage_error_in_one_line(words):
+    with pytest.raises(UsageError) as caught:
+        parse(*words)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["1234", "pid:1234", "unit:nginx.service", "cgroup:/a b", "comm:redis-server", "comm:a:b", "exe:/usr/sbin/nginx",
+     "user:www-data"],
+)  # fmt: skip
+def test_every_kind_of_target_is_accepted(spec):
+    assert parse("watch", spec).specs == [spec]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["", "abc", "0", "pid:0", "pid:", "pid:-3", "pid:x", "4294967296", "2147483648", "٣", "kind:x", "unit:",
+     "exe:nginx", "cgroup:a", "comm:\udcff", ":"],
+)  # fmt: skip
+def test_what_is_no_target_is_refused_with_a_hint(spec):
+    with pytest.raises(UsageError) as caught:
+        parse("watch", spec)
+    assert spec in str(caught.value) or "nothing" in str(caught.value) or spec.partition(":")[2] in str(caught.value)
+
+
+def test_a_time_may_begin_with_a_minus_sign():
+    assert parse("log", "--since", "-1h").since == pytest.approx(parse("log", "--since=-1h").since, abs=5_000_000)
+    assert parse("log", "-S", "-5min").since < parse("log", "-S", "now").since
+
+
+def test_the_program_keeps_its_own_options():
+    assert parse("run", "--no-children", "--", "ls", "--json", "-q").program == ["--", "ls", "--json", "-q"]
+    assert parse("run", "ls", "-q", "-H", "x").program == ["ls", "-q", "-H", "x"]
+    assert parse("run", "ls", "-H", "x").host is None
+    assert parse("detect", "--threshold", "3", "-H", "x").words == ["--threshold", "3", "-H", "x"]
+
+
+def test_a_number_is_a_pid_and_a_bare_unit_a_service():
+    assert spellings("0123") == ("pid:123",)
+    assert "unit:nginx.service" in spellings("unit:nginx")
+    assert spellings("comm:x") == ("comm:x",)
+
+
+def test_another_host_gets_the_same_words_quoted_for_its_shell():
+    words = ["-H", "db1", "watch", "comm:a b;reboot", "--json=short"]
+
+    command = remote.command_line("db1", words, terminal=False)
+
+    assert command == ["ssh", "--", "db1", "osdctl watch 'comm:a b;reboot' --json=short"]
+    assert remote.command_line("db1", ["--host=db1", "top"], terminal=True) == ["ssh", "-t", "--", "db1", "osdctl top"]
+    assert remote.without_host(["-Hdb1", "run", "--", "x", "-H", "y"]) == ["run", "--", "x", "-H", "y"]
+
+
+@pytest.mark.parametrize("host", ["", "-oProxyCommand=reboot"])
+def test_a_host_is_never_an_option_of_ssh(host):
+    with pytest.raises(UsageError):
+        remote.command_line(host, ["list"], terminal=False)
+
+
+@pytest.mark.parametrize(
+    ("environ", "pager"),
+    [
+        ({}, ["less"]),
+        ({"PAGER": "more -s"}, ["more", "-s"]),
+        ({"SYSTEMD_PAGER": "", "PAGER": "more"}, []),
+        ({"SYSTEMD_PAGER": "cat"}, []),
+        ({"SYSTEMD_PAGER": "most", "PAGER": "more"}, ["most"]),
+        ({"PAGER": "'"}, []),
+    ],
+)
+def test_the_pager_is_the_one_that_systemd_would_take(environ, pager):
+    assert output.pager_of(environ) == pager
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "environ", "colour"),
+    [
+        (Terminal(), {"TERM": "xterm"}, True),
+        (Terminal(), {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        (Terminal(), {"TERM": "xterm", "NO_COLOR": ""}, True),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (Terminal(), {}, False),
+        (io.StringIO(), {"TERM": "xterm"}, False),
+    ],
+)
+def test_colour_only_where_a_terminal_shows_it(stream, environ, colour):
+    assert options.look(parse("list"), stream, environ).colour is colour
