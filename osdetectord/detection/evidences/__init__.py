@@ -14,6 +14,8 @@ REGISTRY = {
     "memory": "memory:Memory",
     "relation": "relation:Relation",
     "window_pca": "window_pca:WindowPca",
+    "compressed_sensing": "compressed_sensing:CompressedSensing",
+    "lstm": "lstm:Lstm",
 }
 """Name to ``module:class`` below this package; a module is imported only when its evidence is on."""
 

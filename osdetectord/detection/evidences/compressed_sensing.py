@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+from zlib import crc32
+
 import numpy as np
 from numpy.typing import NDArray
 
 from osdetectord.detection.basis_pursuit import basis_pursuit, cosine_basis
-from osdetectord.detection.evidence import Evidence, Past, Rows, Setup
+from osdetectord.detection.evidence import Evidence, Options, Past, Rows, Setup
 from osdetectord.detection.lesinn import choose_rows, outlierness
 from osdetectord.detection.shape_cluster import cluster, shape_distance
 from osdetectord.detection.slots import Floats
@@ -42,7 +45,7 @@ class CompressedSensing(Evidence):
     """
 
     name = "compressed_sensing"
-    options = {
+    options: ClassVar[Options] = {
         "window": (60, 16, 512),
         "sample_rate": (0.4, 0.05, 0.9),
         "resistance": (4.0, 0.0, 50.0),
@@ -70,6 +73,7 @@ class CompressedSensing(Evidence):
         self.declare("outlierness", (self._window, setup.metrics), np.float32, np.nan)
         self.declare("filled", (), np.int64)
         self.declare("seen", (), np.int64)
+        self.declare("turn", (), np.int64)
         self.declare("group", (setup.metrics,), np.int32)
         self.declare("reference", (REFERENCE, setup.metrics), np.float32)
         self.declare("known", (), np.int64)
@@ -89,8 +93,10 @@ class CompressedSensing(Evidence):
             self["rows"][slot, : last.shape[1]] = last[k]
         self["known"][past.slots] = len(chosen)
         self["filled"][past.slots] = self["seen"][past.slots] = last.shape[1]
-        for slot in past.slots:
+        for k, slot in enumerate(past.slots):
             self._reconstruct(int(slot))
+            # series that were fitted together take turns, told by their data and not by their neighbours
+            self["turn"][slot] = crc32(past.z[k].tobytes()) % self._every
         residual = np.zeros_like(self["residual"][past.slots])
         for t in range(max(0, length - REPLAY), length):
             residual += self._alpha * (past.z[:, t] - self["expected"][past.slots] - residual)
@@ -125,7 +131,7 @@ class CompressedSensing(Evidence):
         self["outlierness"][slots, place] = np.nan
         self["seen"][slots] += 1
         self["filled"][slots] = np.minimum(self["filled"][slots] + 1, self._window)
-        for slot in slots[self["seen"][slots] % self._every == 0]:
+        for slot in slots[(self["seen"][slots] + self["turn"][slots]) % self._every == 0]:
             self._reconstruct(int(slot))
 
     def _reconstruct(self, slot: int) -> None:
