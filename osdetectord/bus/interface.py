@@ -274,7 +274,7 @@ class Manager(Interface[Whole]):
     def _row(self, view: AnomalyView) -> bytes:
         """Return an anomaly as bytes; those of the newest views are kept, since most anomalies never change again."""
         kept = self._rows.get(view.number)
-        if kept is None or kept[0] != view:
+        if kept is None or (kept[0] is not view and kept[0] != view):
             kept = (view, body.row(details(view)))
             self._rows[view.number] = kept
             if len(self._rows) > _ROWS_KEPT:

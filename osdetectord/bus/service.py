@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 from xml.sax.saxutils import quoteattr
 
-import structlog
-
 from osdetectord.bus import adapter
 from osdetectord.bus.adapter import Variant
 from osdetectord.bus.body import join_pairs, pair
@@ -18,8 +16,9 @@ from osdetectord.bus.caller import Callers
 from osdetectord.bus.connection import SLICE_S, Call, Connection
 from osdetectord.bus.declaration import Encoded, Interface, Method
 from osdetectord.errors import NoSuchTarget, NotAuthorized, OsdetectorError
+from osdetectord.log import get_logger
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 NAME = "org.osdetector1"
 STANDARD = "org.freedesktop.DBus"
@@ -243,7 +242,7 @@ class Service:
         end = time.monotonic() + SLICE_S
         for path, interface, view in list(self._objects.managed()):
             known = self._pairs.get(path)
-            if known is None or known[0] != view:
+            if known is None or (known[0] is not view and known[0] != view):
                 known = (view, pair(path, {interface.name: interface.shown(view)}))
                 if time.monotonic() > end:
                     await asyncio.sleep(0)

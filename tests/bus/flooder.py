@@ -1,14 +1,13 @@
-"""Sends as much as the bus takes, never reading an answer: ``flooder.py SOCKET SECONDS [reply]``."""
+"""Sends as much as the bus takes, ``flooder.py SOCKET SECONDS silent|reply``: wanting no answer, or one each."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
 import sys
 import threading
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from raw_client import RawClient
 
@@ -31,10 +30,11 @@ def main(path: str, seconds: float, reply: bool) -> None:
     )
     if reply:
         threading.Thread(target=_swallow, args=(client.socket,), daemon=True).start()
-    client.socket.settimeout(None)
-    many, sent, end = ping * IN_ONE, 0, time.monotonic() + seconds
     client.socket.settimeout(seconds)
+    many, sent, end = bytearray(ping * IN_ONE), 0, time.monotonic() + seconds
     while time.monotonic() < end:
+        for each in range(IN_ONE):  # the bus itself refuses a serial of which the answer is missing
+            struct.pack_into("<I", many, each * len(ping) + 8, 2 + sent + each)
         try:
             client.socket.sendall(many)
         except OSError:
@@ -44,9 +44,10 @@ def main(path: str, seconds: float, reply: bool) -> None:
 
 
 def _swallow(sock: socket.socket) -> None:
-    while sock.recv(1 << 16):
-        pass
+    with contextlib.suppress(OSError):
+        while sock.recv(1 << 16):
+            pass
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), sys.argv[3:] == ["reply"])
+    main(sys.argv[1], float(sys.argv[2]), sys.argv[3] == "reply")

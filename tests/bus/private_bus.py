@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -20,6 +21,9 @@ from osdetectord.core import Core
 
 T = TypeVar("T")
 SHIPPED = Path(__file__).parents[2] / "systemd" / "dbus"
+HERE = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}", "PYTHONDONTWRITEBYTECODE": "1"}
+"""For the programs beside this file."""
 GROUP = "games"
 """Stands for the service's group, which a package makes; this one is on every machine."""
 
@@ -118,6 +122,12 @@ class PrivateBus:
             timeout=20,
             check=False,
         )
+
+    def owner(self) -> str:
+        """Return the unique name of the service."""
+        bus = "org.freedesktop.DBus"
+        said = self.busctl("call", bus, "/org/freedesktop/DBus", bus, "GetNameOwner", "s", "org.osdetector1")
+        return str(json.loads(said.stdout)["data"][0])
 
     def call(
         self,

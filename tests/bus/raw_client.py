@@ -45,16 +45,29 @@ class RawClient:
     def receive(self, reply_serial: int) -> tuple[Header, bytes]:
         """Return the answer to a call; what else comes is thrown away."""
         while True:
-            while len(self._received) < header.FIXED or len(self._received) < sum(header.lengths(self._received)):
-                data = self.socket.recv(1 << 16)
-                if not data:
-                    raise ConnectionError("the bus closed the connection")
-                self._received += data
-            head, body = header.lengths(self._received)
-            message, self._received = self._received[: head + body], self._received[head + body :]
-            parsed = header.parse(message)
+            parsed, body = self._next()
             if parsed.reply_serial == reply_serial:
-                return parsed, message[head:]
+                return parsed, body
+
+    def receive_all(self, reply_serials: Sequence[int]) -> list[Header]:
+        """Return the headers of the answers to calls, in the order in which they come."""
+        left, headers = set(reply_serials), []
+        while left:
+            parsed, _body = self._next()
+            if parsed.reply_serial in left:
+                left.remove(parsed.reply_serial)
+                headers.append(parsed)
+        return headers
+
+    def _next(self) -> tuple[Header, bytes]:
+        while len(self._received) < header.FIXED or len(self._received) < sum(header.lengths(self._received)):
+            data = self.socket.recv(1 << 16)
+            if not data:
+                raise ConnectionError("the bus closed the connection")
+            self._received += data
+        head, body = header.lengths(self._received)
+        message, self._received = self._received[: head + body], self._received[head + body :]
+        return header.parse(message), message[head:]
 
     def close(self) -> None:
         """Leave the bus."""

@@ -1,4 +1,4 @@
-"""The server over a fake daemon in a process of its own, which prints how late its loop was: ``serve_alone.py ADDRESS``.
+"""The server over a fake daemon in a process of its own, which tells how late its loop was: ``serve_alone.py ADDRESS``.
 
 Every line on standard output is a JSON object with ``lag_s``, the worst delay of a timer since the line before,
 ``ping_s``, the time of the server's question to itself (null if it failed), and ``rss_kb``.
@@ -11,8 +11,6 @@ import json
 import sys
 import time
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 from fake_core import FakeCore, a_target, an_anomaly
 

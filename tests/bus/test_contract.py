@@ -153,6 +153,7 @@ def test_a_fault_of_the_daemon_is_answered_without_a_traceback_and_logged_once(b
 
 def error_of(bus: PrivateBus, *words: str) -> tuple[str, str]:
     """Return the name and the message of the error that a call of the manager gets."""
+
     async def call() -> tuple[str, str]:
         client = await MessageBus(bus_address=bus.address).connect()
         answer = await client.call(
@@ -280,8 +281,8 @@ def test_a_command_s_name_of_any_bytes_is_shown_as_text(bus, served):
 
 
 def test_list_anomalies_translates_its_filter_and_its_rows(bus, served, core):
-    words = "since_us t 7 until_us t 11 target o /org/osdetector1/target/1 open b true limit u 2".split()
-    rows = data(bus.call("ListAnomalies", "a{sv}", "5", *words))
+    filter_ = "since_us t 7 until_us t 11 target o /org/osdetector1/target/1 open b true limit u 2"
+    rows = data(bus.call("ListAnomalies", "a{sv}", "5", *filter_.split()))
 
     assert core.asked[-1] == ("list_anomalies", 7, 11, 1, True, 2)
     assert [row["Path"]["data"] for row in rows] == ["/org/osdetector1/anomaly/3", "/org/osdetector1/anomaly/2"]

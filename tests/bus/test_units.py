@@ -1,5 +1,8 @@
 """A unit is resolved to its processes through the service manager."""
 
+# The annotations of dbus-next's interfaces are D-Bus signatures.
+# ruff: noqa: F821, UP037
+
 from __future__ import annotations
 
 import asyncio
@@ -18,7 +21,13 @@ from osdetectord.errors import NoSuchUnit, Unsupported
 
 PATH = "/org/freedesktop/systemd1"
 UNITS = {
-    "redis-server.service": ("redis_2dserver_2eservice", "loaded", "active", 1009, "/system.slice/redis-server.service"),
+    "redis-server.service": (
+        "redis_2dserver_2eservice",
+        "loaded",
+        "active",
+        1009,
+        "/system.slice/redis-server.service",
+    ),
     "redis.service": ("redis_2dserver_2eservice", "loaded", "active", 1009, "/system.slice/redis-server.service"),
     "stopped.service": ("stopped_2eservice", "loaded", "inactive", 0, ""),
     "none.service": ("none_2eservice", "not-found", "inactive", 0, ""),
@@ -28,7 +37,7 @@ UNITS = {
 def _manager() -> ServiceInterface:
     class Manager(ServiceInterface):
         @method()
-        def LoadUnit(self, name: "s") -> "o":  # noqa: F821
+        def LoadUnit(self, name: "s") -> "o":
             if name not in UNITS:
                 raise DBusError("org.freedesktop.systemd1.LoadFailed", f"Unit {name} failed to load.")
             return f"{PATH}/unit/{UNITS[name][0]}"
@@ -41,24 +50,24 @@ def _unit(name: str, load: str, active: str, pid: int, group: str) -> list[Servi
 
     class Unit(ServiceInterface):
         @dbus_property(access=read)
-        def Id(self) -> "s":  # noqa: F821
+        def Id(self) -> "s":
             return name
 
         @dbus_property(access=read)
-        def LoadState(self) -> "s":  # noqa: F821
+        def LoadState(self) -> "s":
             return load
 
         @dbus_property(access=read)
-        def ActiveState(self) -> "s":  # noqa: F821
+        def ActiveState(self) -> "s":
             return active
 
     class Service(ServiceInterface):
         @dbus_property(access=read)
-        def MainPID(self) -> "u":  # noqa: F821
+        def MainPID(self) -> "u":
             return pid
 
         @dbus_property(access=read)
-        def ControlGroup(self) -> "s":  # noqa: F821
+        def ControlGroup(self) -> "s":
             return group
 
     return [Unit("org.freedesktop.systemd1.Unit"), Service("org.freedesktop.systemd1.Service")]

@@ -11,9 +11,12 @@ from dbus_next._private.unmarshaller import Unmarshaller
 from osdetectord.bus import header
 from osdetectord.bus.header import Kind, Malformed
 
-PING = dict(
-    path="/org/osdetector1", interface="org.freedesktop.DBus.Peer", member="Ping", destination="org.osdetector1"
-)
+PING = {
+    "path": "/org/osdetector1",
+    "interface": "org.freedesktop.DBus.Peer",
+    "member": "Ping",
+    "destination": "org.osdetector1",
+}
 
 
 def with_sender(data: bytes, sender: str, code: int = 7, type_: bytes = b"s") -> bytes:
