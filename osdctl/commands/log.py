@@ -35,7 +35,8 @@ async def _past(args: argparse.Namespace, manager: Manager, limit: int | None) -
 
 
 async def _lines(args: argparse.Namespace, manager: Manager, target: Target | None, limit: int | None) -> str:
-    found = await manager.anomalies(until_us=args.until, target=target, limit=limit)
+    # all of them, because one that opened long ago may have closed just now
+    found = await manager.anomalies(until_us=args.until, target=target)
     rows = record.past(found, args.since, args.until)
     return "".join(
         record.anomaly_line(phase, anomaly, args.look) for phase, anomaly in (rows[-limit:] if limit else rows)
