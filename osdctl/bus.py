@@ -35,7 +35,7 @@ _ABSENT = frozenset(
     for name in ("ServiceUnknown", "NameHasNoOwner", "NoReply", "Disconnected", "NoServer", "TimedOut")
 )
 _NO_SUCH_OBJECT = frozenset(_DBUS_ERROR + name for name in ("UnknownObject", "UnknownInterface"))
-_REFUSALS = frozenset(_ERROR + name for name in ("TooManyTargets", "BudgetExceeded"))
+_REFUSALS = frozenset(_ERROR + name for name in ("TooManyTargets", "BudgetExceeded", "Unsupported"))
 
 # dbus-next logs to the root logger, with tracebacks; osdctl tells errors itself.
 logging.getLogger().addHandler(logging.NullHandler())

@@ -85,7 +85,7 @@ def _hook(row: Hook) -> Check:
 def _probed() -> list[Check]:
     """Try the hooks by the daemon's own program, because no daemon runs that could tell."""
     if not program.has_module(HOOK_PROGRAM):
-        return [Check("hooks", "warn", "not tried: osdetectord is not installed", "apt install osdetectord")]
+        return [Check("hooks", "warn", f"not tried: there is no {HOOK_PROGRAM}", "apt install osdetectord")]
     status, out, said = machine.ask([program.PYTHON, "-m", HOOK_PROGRAM])
     try:
         rows: Any = json.loads(out)

@@ -277,7 +277,8 @@ def test_an_error_is_one_line_with_its_status(osdctl, words, status, said):
 
 NEEDING_A_DAEMON = (
     ("status",), ("list",), ("show", "1"), ("anomalies",), ("log",), ("log", "-f"), ("explain", "7"),
-    ("top", "-n", "1"), ("plot", "1", "x"), ("mute", "1", "1h"), ("feedback", "7", "no"), ("watch", "1"), ("unwatch", "1"),
+    ("top", "-n", "1"), ("plot", "1", "x"), ("mute", "1", "1h"), ("feedback", "7", "no"), ("watch", "1"),
+    ("unwatch", "1"),
     ("run", "--", "touch", "/nonexistent/x"),
 )  # fmt: skip
 
@@ -626,6 +627,18 @@ def test_the_daemons_own_bus_server_is_understood(served, core, bus):
     assert only_line(osdctl("explain", "4")) == "osdctl: no anomaly 4; osdctl anomalies lists them"
     done = osdctl("watch", NO_PID)
     assert (done.returncode, only_line(done)) == (4, f"osdctl: no process {NO_PID}")
+
+
+def test_another_host_is_asked_through_ssh(osdctl, tmp_path):
+    (tmp_path / "osdctl").write_text(f'#!/bin/sh\nexec {" ".join(OSDCTL)} "$@"\n')
+    (tmp_path / "ssh").write_text('#!/bin/sh\n[ "$2" = db1 ] || exit 255\nexec sh -c "$3"\n')
+    for name in ("osdctl", "ssh"):
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{osdctl.environ['PATH']}"
+
+    assert osdctl("-H", "db1", "list", "-q", PATH=path).stdout == "1\n2\n3\n"
+    assert osdctl("show", "comm:a b;exit 9", "--host=db1", PATH=path).returncode == 4
+    assert osdctl("-H", "elsewhere", "list", PATH=path).returncode == 1
 
 
 def test_the_configuration_is_checked_by_the_daemons_own_program(alone, tmp_path):
