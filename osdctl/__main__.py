@@ -59,6 +59,7 @@ async def _run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run osdctl and return its exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    output.open_closed()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -68,14 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return remote.run(args.host, words, terminal=sys.stdin.isatty() and sys.stdout.isatty())
         args.look = options.look(args, sys.stdout, os.environ)
         return asyncio.run(_run(args, os.environ))
+    except output.CannotWrite as error:
+        output.silence()
+        output.remark(str(error))
+        return error.status
     except OsdctlError as error:
         output.remark(str(error))
         return error.status
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # whoever read standard output has left; Python would complain once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.silence()  # whoever read standard output has left
         return _PIPE_BROKEN
 
 

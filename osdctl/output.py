@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from osdctl.errors import OsdctlError
 from osdctl.text import shown
 
 _PAGER = "less"
@@ -28,10 +29,31 @@ def pager_of(environ: Mapping[str, str]) -> list[str]:
     return [_PAGER]
 
 
+class CannotWrite(OsdctlError):
+    """Standard output takes no more, because the disk is full for instance."""
+
+
 def write(text: str) -> None:
-    """Write to standard output at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """Write to standard output at once; raises :class:`CannotWrite`."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CannotWrite(f"cannot write: {(error.strerror or str(error)).lower()}") from error
+
+
+def silence() -> None:
+    """Let standard output lead nowhere, so that Python does not fail once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def open_closed() -> None:
+    """Give standard streams that were closed by the caller a place that leads nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def page(text: str, environ: Mapping[str, str]) -> None:

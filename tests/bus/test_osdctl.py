@@ -546,6 +546,19 @@ def test_a_reader_that_leaves_is_no_error(osdctl):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("redirection", "status", "said"),
+    [(">/dev/full", 1, "osdctl: cannot write: no space left on device\n"), (">&-", 0, ""), ("<&- 2>&-", 0, "")],
+)
+def test_an_output_that_takes_nothing_is_no_crash(osdctl, redirection, status, said):
+    done = subprocess.run(
+        ["bash", "-c", f"{' '.join(OSDCTL)} list {redirection}"],
+        env=osdctl.environ, cwd="/", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (status, said)
+
+
 def test_on_a_terminal_tables_have_colour_and_fit(osdctl):
     seen, status = osdctl.on_terminal("--no-pager", "list")
 
