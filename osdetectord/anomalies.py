@@ -6,19 +6,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 
-import structlog
-
 from osdetectord import record, wall
 from osdetectord.anomaly import Blame, Episode, EpisodeKind, Phase
 from osdetectord.core import AnomalyView, BlameView, Listener
 from osdetectord.errors import NoSuchTarget
 from osdetectord.history import History
+from osdetectord.logger import get_logger
 from osdetectord.metric import Metric
 from osdetectord.record import Record
 from osdetectord.watching import Member, Target
 
 Evidence = Mapping[str, object]
-logger = structlog.get_logger()
+logger = get_logger()
 
 
 class Anomalies:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from osdetectord import __version__, log, record, state_file, statm, wall
@@ -27,6 +26,7 @@ from osdetectord.detection.settings import Settings
 from osdetectord.errors import ConfigError, InvalidArgument, OsdetectorError
 from osdetectord.history import History
 from osdetectord.journal import Journal
+from osdetectord.logger import get_logger
 from osdetectord.matching import Matcher
 from osdetectord.notify import Notifier
 from osdetectord.record import Record
@@ -45,7 +45,7 @@ MAX_MUTE_S = 10 * 365 * 86400
 WATCHES, HISTORY = "watches.json", "history.sqlite"
 BEFORE_ONSET_ROWS = 120
 
-logger = structlog.get_logger()
+logger = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,7 @@ class Daemon:
             for part in (self._worker.run(), self._chores(), self._watchdog(), self._bus_lost())
         ]
         stopped = asyncio.ensure_future(self._stop.wait())
+        self._cost.begin()
         self._notifier.ready(self._say_status())
         logger.info("ready: %s", self._say_status())
         try:
@@ -461,7 +462,7 @@ class Daemon:
             expected = [low, high] if np.isfinite(low) and np.isfinite(high) else None
             out[metric.name] = {"unit": metric.sample_unit, "values": values, "expected": expected}
         calls = [
-            {"name": c.name, "count": c.count, "errors": c.errors, "total_ns": c.total_ns, "max_ns": c.max_ns}
+            {"name": c.name, "count": c.count, "errors": c.errors, "total_ns": c.total_ns, "max_ns": c.longest_ns}
             for c in self._sampler.syscalls(series)
         ]
         return {"time_us": times, "metrics": out, "syscalls": calls}
@@ -517,11 +518,15 @@ class _Cost:
     """What the daemon itself uses."""
 
     def __init__(self) -> None:
-        self._at_s, self._cpu_s = time.monotonic(), time.process_time()
         self.values: dict[str, float] = {}
-        self.measure()
+        self.begin()
+
+    def begin(self) -> None:
+        """Start to measure; what came before is not of the daily round."""
+        self._at_s, self._cpu_s = time.monotonic(), time.process_time()
 
     def measure(self) -> None:
+        """Take a measurement over the time since the last one."""
         now_s, cpu_s = time.monotonic(), time.process_time()
         share = (cpu_s - self._cpu_s) / max(1e-9, now_s - self._at_s)
         self._at_s, self._cpu_s = now_s, cpu_s

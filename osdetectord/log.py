@@ -7,9 +7,8 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any
 
-import structlog
-
 from osdetectord.journal import Journal
+from osdetectord.logger import structlog
 
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 LEVELS = ("debug", "info", "warning", "error")

@@ -10,10 +10,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from osdetectord.errors import InvalidArgument, NoSuchProcess
+from osdetectord.errors import InvalidArgument, NoSuchProcess, Unsupported
 from osdetectord.metric import Kind, Metric
 from osdetectord.process import Process, ProcessInfo
 
+START_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGESIZE")
 
@@ -106,7 +107,7 @@ def identify(pid: int) -> Process:
     """
     stat = stat_of(pid)
     if stat.flags & PF_KTHREAD:
-        raise InvalidArgument(f"process {pid} ({stat.comm}) is a thread of the kernel")
+        raise Unsupported(f"process {pid} ({stat.comm}) is a thread of the kernel and can't be watched")
     leader = leader_of(pid)
     if leader != pid:
         raise InvalidArgument(f"{pid} is a thread of process {leader}")
@@ -134,11 +135,16 @@ def _status_field(pid: int, name: bytes) -> list[bytes]:
 def info(process: Process) -> ProcessInfo:
     """Raises NoSuchProcess, also where the pid means another process by now."""
     stat = stat_of(process.pid)
-    uid = int(_status_field(process.pid, b"Uid:")[0])
+    uid = uid_of(process.pid)
     path = exe(process.pid)
     if stat.start_ticks != process.start_ticks or stat_of(process.pid).start_ticks != process.start_ticks:
         raise NoSuchProcess(f"no process {process.pid}")
     return ProcessInfo(process, stat.parent_pid, stat.comm, path, uid)
+
+
+def uid_of(pid: int) -> int:
+    """Real user id of a process; raises NoSuchProcess."""
+    return int(_status_field(pid, b"Uid:")[0])
 
 
 def exe(pid: int) -> str:

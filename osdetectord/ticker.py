@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-import structlog
-
+from osdetectord.logger import get_logger
 from osdetectord.sampler import Tick
 
 MAX_PENDING = 10
 """Ticks that the loop may be behind by before points of the grid are left out."""
 
-logger = structlog.get_logger()
+logger = get_logger()
 
 
 class Ticks(Protocol):

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from osdetectord import wall
 from osdetectord.core import ProcessView, TargetView
-from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchTarget, OsdetectorError, TooManyTargets
+from osdetectord.errors import (
+    InvalidArgument,
+    NoSuchProcess,
+    NoSuchTarget,
+    OsdetectorError,
+    TooManyTargets,
+    Unsupported,
+)
 from osdetectord.matching import Matcher, user_id
 from osdetectord.process import Process
 from osdetectord.sampler import Exited, ProcessSeries
@@ -337,7 +344,7 @@ class Watching:
         for pid in pids:
             try:
                 series = self._processes.add(pid, target.follow_children)
-            except (NoSuchProcess, InvalidArgument, TooManyTargets):
+            except (NoSuchProcess, InvalidArgument, Unsupported, TooManyTargets):
                 continue  # it ended meanwhile, is the kernel's own, or the sampler's count of refusals tells
             if series.series not in target.members:
                 self._member(series)

@@ -16,13 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-import structlog
-
 from osdetectord import log, messages, statm
 from osdetectord.detection.engine import Engine
 from osdetectord.detection.settings import Settings
 from osdetectord.errors import ConfigError, WireError
 from osdetectord.journal import Journal
+from osdetectord.logger import get_logger
 from osdetectord.metric import Metric
 from osdetectord.notify import Notifier
 from osdetectord.wire import Decoder, Message
@@ -33,7 +32,7 @@ _SAVE_EVERY_S = 300.0
 _COST_EVERY_S = 10.0
 _IDLE_S = 5.0
 
-logger = structlog.get_logger()
+logger = get_logger()
 
 
 class Session:

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import structlog
-
 from osdetectord import messages
 from osdetectord.errors import WireError
+from osdetectord.logger import get_logger
 from osdetectord.metric import Metric
 from osdetectord.sample import Frame
 from osdetectord.verdict import EvidenceState, Verdict
@@ -28,7 +27,7 @@ _RETRY_FIRST_S, _RETRY_LAST_S = 0.5, 10.0
 _SILENCE_S = 60.0
 """A detector that owes verdicts for so long is given up and reached anew."""
 
-logger = structlog.get_logger()
+logger = get_logger()
 
 
 class WorkerListener(Protocol):

@@ -16,7 +16,7 @@ from osdetectord.bus.caller import Callers
 from osdetectord.bus.connection import SLICE_S, Call, Connection
 from osdetectord.bus.declaration import Encoded, Interface, Method
 from osdetectord.errors import NoSuchTarget, NotAuthorized, OsdetectorError
-from osdetectord.log import get_logger
+from osdetectord.logger import get_logger
 
 _log = get_logger()
 

@@ -1,0 +1,190 @@
+"""The whole daemon on this kernel, a private bus and its own detector, steered by the real osdctl."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from private_bus import PrivateBus, wait_until
+
+ROOT = Path(__file__).parents[2]
+# waits on a pipe ten times a second, until a file appears; then it spins
+WORK = """
+import os, sys, time
+while not os.path.exists(sys.argv[1]):
+    for _ in range(20): os.getppid()
+    time.sleep(0.1)
+while os.path.exists(sys.argv[1]):
+    pass
+while True: time.sleep(0.1)
+"""
+
+
+class Daemon:
+    """``python3 -m osdetectord`` on a bus of its own, and ``osdctl`` for it."""
+
+    def __init__(self, directory, bus):
+        self.config, self.state = directory / "etc", directory / "state"
+        self.config.mkdir()
+        (self.config / "detectors.yml").write_text("warmup_s: 30\n")
+        self.log = directory / "log"
+        self.environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus.address, "PYTHONPATH": str(ROOT)}
+        self.process = None
+
+    def start(self):
+        command = [sys.executable, "-m", "osdetectord", "--config", self.config, "--state", self.state]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+        wait_until(lambda: self.osdctl("status").returncode == 0, 30)
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(20) == 0, self.said()
+
+    def osdctl(self, *words):
+        command = [sys.executable, "-m", "osdctl", *map(str, words)]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=30, check=False)
+
+    def ask(self, *words):
+        """Return the objects that osdctl shows, one a line."""
+        done = self.osdctl("--json=short", *words)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def targets(self):
+        return [target["spec"] for target in self.ask("list")]
+
+    def worker_state(self):
+        return self.ask("status")[0]["worker"]
+
+    def said(self):
+        return self.log.read_text()
+
+    def waits_to_say(self, pattern, timeout_s=30):
+        wait_until(lambda: re.search(pattern, self.said()), timeout_s)
+        return re.search(pattern, self.said())
+
+    def worker(self):
+        children = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid), "-f", "osdetectord.worker"], capture_output=True
+        )
+        return int(children.stdout.split()[0])
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    with PrivateBus() as bus:
+        daemon = Daemon(tmp_path, bus)
+        daemon.start()
+        yield daemon
+        if daemon.process.poll() is None:
+            daemon.stop()
+
+
+@pytest.fixture
+def work(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", WORK, str(tmp_path / "spin")])
+    yield child
+    child.kill()
+    child.wait()
+
+
+def test_what_cannot_be_watched_is_refused_in_one_line_and_nothing_is_lost(daemon):
+    zombie = subprocess.Popen(["/bin/true"])
+    time.sleep(0.2)
+    cases = {
+        "999999": "no process 999999",
+        "2": "thread of the kernel",
+        str(zombie.pid): f"no process {zombie.pid}",
+        "unit:none": "none.service",
+        "user:nosuchuser": "no user 'nosuchuser'",
+    }
+    for spec, said in cases.items():
+        done = daemon.osdctl("watch", spec)
+        assert done.returncode == 4, (spec, done)
+        assert said in done.stderr and len(done.stderr.splitlines()) <= 2, done.stderr
+    assert daemon.osdctl("watch", "abc").returncode == 2
+    assert daemon.ask("list") == []
+    assert "Traceback" not in daemon.said()
+    zombie.wait()
+
+
+def test_a_process_that_ends_is_told_and_its_target_goes(daemon):
+    child = subprocess.Popen(["/bin/sleep", "60"])
+    daemon.ask("watch", child.pid)
+    assert daemon.targets() == [f"pid:{child.pid}"]
+    child.kill()
+    child.wait()
+    daemon.waits_to_say(rf"sleep\[{child.pid}\] of pid:{child.pid} killed by signal 9")
+    wait_until(lambda: daemon.ask("list") == [], 10)
+
+
+def test_after_kill_9_the_watches_are_back_and_the_blind_time_is_told(daemon, work):
+    daemon.ask("watch", work.pid)
+    daemon.process.send_signal(signal.SIGKILL)
+    daemon.process.wait()
+    assert daemon.osdctl("list").returncode == 3
+    daemon.start()
+    assert daemon.waits_to_say(rf"watching pid:{work.pid} again; was blind for \d+\.\d s")
+    assert daemon.targets() == [f"pid:{work.pid}"]
+
+
+def test_a_killed_detector_is_told_and_replaced_while_collection_goes_on(daemon, work):
+    daemon.ask("watch", work.pid)
+    wait_until(lambda: daemon.worker_state() == "connected", 20)
+    old = daemon.worker()
+    os.kill(old, signal.SIGKILL)
+    daemon.waits_to_say(r"the detector is lost \(detector killed by SIGKILL\)")
+    wait_until(lambda: daemon.worker_state() == "connected", 20)
+    assert daemon.worker() != old and daemon.targets() == [f"pid:{work.pid}"]
+
+
+def test_a_wrong_configuration_is_refused_by_its_line_and_the_old_one_stays(daemon):
+    (daemon.config / "osdetectord.yml").write_text("# one\ninterval_s: fast\n")
+    call = ["busctl", f"--address={daemon.environment['DBUS_SYSTEM_BUS_ADDRESS']}", "call"]
+    where = ["org.osdetector1", "/org/osdetector1", "org.osdetector1.Manager", "Reload"]
+    done = subprocess.run([*call, *where], capture_output=True, text=True, check=False)
+    wrong = "osdetectord.yml:2: interval_s is 'fast', expected a number from 0.1 to 3600"
+    assert done.returncode == 1 and wrong in done.stderr
+    daemon.waits_to_say(f"configuration refused, the old one stays in force: .*{re.escape(wrong)}")
+    (daemon.config / "osdetectord.yml").write_text("interval_s: 0.5\n")
+    assert subprocess.run([*call, *where], check=False).returncode == 0
+    daemon.waits_to_say("configuration reloaded")
+
+
+@pytest.mark.timeout(150)
+def test_a_process_that_begins_to_spin_is_an_anomaly_until_it_stops(daemon, work, tmp_path):
+    daemon.ask("watch", work.pid)
+    wait_until(lambda: daemon.ask("list")[0]["state"] == "normal", 60)
+    time.sleep(5)
+    (tmp_path / "spin").touch()
+    told = daemon.waits_to_say(r'\{"MESSAGE": "python3\[\d+\]: .*\}', 30)
+    record = json.loads(told[0])
+    assert record["OBJECT_PID"] == work.pid and record["PRIORITY"] == 4
+    assert record["MESSAGE_ID"] == "0ad3a6ef2c7b4a0f9f6b5cf7c1d1b9a1"
+    assert "cpu." in record["OSDETECTOR_METRICS"] or "syscalls." in record["OSDETECTOR_METRICS"]
+    (anomaly,) = daemon.ask("anomalies", "--open")
+    assert anomaly["pid"] == work.pid and anomaly["message"] == record["MESSAGE"]
+    assert daemon.ask("list")[0]["state"] == "anomalous"
+    (tmp_path / "spin").unlink()
+    daemon.waits_to_say(rf"python3\[{work.pid}\]: normal again after", 60)
+
+
+def test_what_the_daemon_needs_and_lacks_is_one_clear_sentence(tmp_path):
+    def start(*words, **variables):
+        command = [sys.executable, "-m", "osdetectord", *words]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    nobus = start("--config", str(etc), DBUS_SYSTEM_BUS_ADDRESS=f"unix:path={tmp_path}/none")
+    assert nobus.returncode == 1 and "bus" in nobus.stderr.splitlines()[-1] and "Traceback" not in nobus.stderr
+    noconfig = start("--config", str(tmp_path / "gone"))
+    assert noconfig.returncode == 1 and "no such directory" in noconfig.stderr
+    assert start("--nonsense").returncode == 2
