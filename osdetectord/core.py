@@ -124,6 +124,8 @@ class ManagerView:
     """cpu_percent, cpu_s, rss_bytes, worker_rss_bytes, worker_cpu_s, tick_ms ..."""
     worker: str
     """``connected``, ``connecting`` or a reason."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Unit of a sample, by metric name."""
 
 
 class Core(Protocol):

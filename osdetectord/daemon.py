@@ -325,8 +325,9 @@ class Daemon:
     def manager(self) -> ManagerView:
         """Return the daemon as a whole."""
         detectors = tuple(DetectorView(e.name, e.state, e.why) for e in self._evidences)
+        units = {metric.name: metric.sample_unit for metric in self._sampler.metrics}
         return ManagerView(
-            __version__, self._sampler.hooks, detectors, self._lost(), self._self_cost(), self._worker.state
+            __version__, self._sampler.hooks, detectors, self._lost(), self._self_cost(), self._worker.state, units
         )
 
     def targets(self) -> Sequence[TargetView]:

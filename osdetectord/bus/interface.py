@@ -195,6 +195,7 @@ class Manager(Interface[Whole]):
         _whole("Lost", "a{st}", lambda view: dict(view.daemon.lost)),
         _whole("SelfCost", "a{sd}", lambda view: {name: float(x) for name, x in view.daemon.self_cost.items()}),
         _whole("Worker", "s", lambda view: shown_text(view.daemon.worker)),
+        _whole("Units", "a{ss}", lambda view: dict(view.daemon.units)),
         _whole("Targets", "ao", lambda view: [target_path(target.number) for target in view.targets()]),
     )
 
