@@ -8,6 +8,8 @@ from osdetectord.detection.slots import Floats
 
 CANDIDATES = np.arange(2.5, 12.0, 0.5)
 """Standard deviations above the mean that are tried, as Telemanom does."""
+HIGHEST = 12.0
+"""The level where no candidate serves."""
 MAX_SEQUENCES = 5
 MAX_SHARE = 0.5
 """A candidate that calls more sequences or a larger share of the rows anomalous is not one."""
@@ -52,8 +54,8 @@ def _threshold(errors: Floats, least_drop: float) -> float:
     pairs = np.sort(np.minimum(errors[1:], errors[:-1]))
     sequences = removed - (count - 1 - np.searchsorted(pairs, levels))
     possible = (removed > 0) & (sequences <= MAX_SEQUENCES) & (removed < MAX_SHARE * count)
-    # where no candidate removes anything, the highest is the level
-    level, kept = float(levels[-1]), int(left[-1])
+    level = mean + HIGHEST * deviation
+    kept = int(np.searchsorted(rising, level, side="right"))
     if mean > 0 and deviation > 0 and possible.any():
         # sums about the mean keep their digits
         total, squares = np.cumsum(rising - mean), np.cumsum((rising - mean) ** 2)

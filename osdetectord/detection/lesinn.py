@@ -73,8 +73,7 @@ def choose_rows(
     Parameters
     ----------
     score
-        Shape ``(..., n)``, positive, as :func:`outlierness` gives it; ``inf`` for a row never to choose, unless
-        too few others are left.
+        Shape ``(..., n)``, positive and finite, as :func:`outlierness` gives it.
     count
         How many of the n rows to choose.
     resistance
@@ -87,9 +86,7 @@ def choose_rows(
     NDArray
         Shape ``(..., n)``, True ``count`` times along the last axis.
     """
-    finite = np.minimum(score, np.finfo(np.float64).max)
-    key = -resistance * np.log(finite) - np.log(-np.log(noise))
-    key = np.where(np.isinf(score), -np.finfo(np.float64).max, key)
+    key = -resistance * np.log(score) - np.log(-np.log(noise))
     chosen = np.zeros(key.shape, bool)
     np.put_along_axis(chosen, np.argpartition(key, -count, axis=-1)[..., -count:], True, axis=-1)
     return chosen

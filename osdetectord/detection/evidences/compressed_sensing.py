@@ -20,6 +20,8 @@ CLUSTER_ROWS = 600
 """Shapes are compared over at most this many of the last rows."""
 MAX_SHIFT = 5
 """Rows by which one metric may follow another and still be of the same shape."""
+LEAST_WINDOW = 16
+"""Rows after a gap from which the window is rebuilt again; until then what was expected stays."""
 REPLAY = 20
 """Rows after which the smoothed residual has forgotten its start."""
 SEED = 20210714
@@ -61,13 +63,11 @@ class CompressedSensing(Evidence):
         super().__init__(setup)
         options = setup.options
         self._window = int(options["window"])
-        self._samples = max(2, round(options["sample_rate"] * self._window))
         self._every = int(options["every"])
         self._alpha = options["smoothing"]
         # Rows of minutes: a window is hours long, within which a service finds a new normal.
         self._resistance = options["resistance"] / (8 if setup.slow else 1)
         self._stride = max(1, setup.memory_rows // REFERENCE)
-        self._basis = cosine_basis(self._window)
         self._noise = np.random.default_rng(SEED).random((int(options["patterns"]), self._window))
         self.declare("rows", (self._window, setup.metrics), np.float32)
         self.declare("outlierness", (self._window, setup.metrics), np.float32, np.nan)
@@ -85,14 +85,14 @@ class CompressedSensing(Evidence):
         self.clear(past.slots)
         length = len(past)
         chosen = np.unique(np.linspace(0, length - 1, REFERENCE).astype(int))
-        last = past.z[:, -self._window :]
+        window = past.z[:, -self._window :]
         for k, slot in enumerate(past.slots):
             distance = shape_distance(past.z[k, -CLUSTER_ROWS:], MAX_SHIFT)
             self["group"][slot] = cluster(distance, 1.0 - self.setup.options["similarity"])
             self["reference"][slot, : len(chosen)] = past.z[k, chosen]
-            self["rows"][slot, : last.shape[1]] = last[k]
+            self["rows"][slot, : window.shape[1]] = window[k]
         self["known"][past.slots] = len(chosen)
-        self["filled"][past.slots] = self["seen"][past.slots] = last.shape[1]
+        self["filled"][past.slots] = self["seen"][past.slots] = window.shape[1]
         for k, slot in enumerate(past.slots):
             self._reconstruct(int(slot))
             # series that were fitted together take turns, told by their data and not by their neighbours
@@ -140,27 +140,26 @@ class CompressedSensing(Evidence):
         One series at a time: products of matrices round differently when others stand beside them.
         """
         filled, known = int(self["filled"][slot]), min(int(self["known"][slot]), REFERENCE)
-        if filled < self._samples or known == 0:
+        if filled < LEAST_WINDOW or known == 0:
             return
-        order = (self["seen"][slot] + np.arange(self._window)) % self._window
+        order = (self["seen"][slot] - filled + np.arange(filled)) % self._window
         window, scores = self["rows"][slot, order], self["outlierness"][slot, order]
         _, group = np.unique(self["group"][slot], return_inverse=True)
         member = np.eye(group.max() + 1, dtype=np.float32)[group]
         new = np.isnan(scores[:, 0])
-        new[: self._window - filled] = False
         reference = self["reference"][slot, :known]
         squares = (window[new][:, None] - reference[None]) ** 2 @ (member / member.sum(axis=0))
         # distances per group are root mean squares, so that large groups do not count as far by their size
         scores[new] = outlierness(np.sqrt(squares).transpose(0, 2, 1))[:, group]
         self["outlierness"][slot, order[new]] = scores[new]
-        scores[: self._window - filled] = np.inf
         mixing = _across_groups(group)
         mixed = (window @ mixing).astype(np.float32)
+        samples = max(2, round(self.setup.options["sample_rate"] * filled))
+        last = cosine_basis(filled)[-1]
         now = np.zeros(self.setup.metrics)
         for noise in self._noise:
-            sampled = choose_rows(scores.T.astype(np.float64), self._samples, self._resistance, noise).T
-            found = basis_pursuit(mixed, sampled, self.setup.options["tolerance"])
-            now += self._basis[-1] @ found.spectrum
+            sampled = choose_rows(scores.T.astype(np.float64), samples, self._resistance, noise[-filled:]).T
+            now += last @ basis_pursuit(mixed, sampled, self.setup.options["tolerance"]).spectrum
         self["expected"][slot] = np.clip(mixing @ now / len(self._noise), -12.0, 12.0)
 
 

@@ -41,7 +41,8 @@ HISTORY = 2100
 RETHRESHOLD = 30
 """Rows between two looks for the threshold."""
 
-Weights = tuple[Any, Any, Any, Any, Any]
+Weights = tuple[Any, ...]
+"""Tensors with the series as first axis: input, recurrent, gate bias, output, bias."""
 Array = NDArray[Any]
 
 
@@ -166,7 +167,7 @@ class Lstm(Evidence):
         for name in ("hidden", "cell"):
             self[name][slots[rows.fresh]] = 0.0
         now = np.clip(rows.z, -INPUT_CLIP, INPUT_CLIP).astype(np.float32)
-        calm = rate >= 1.0
+        calm = (rate >= 1.0) & np.isfinite(self["threshold"][slots])
         seen = self["seen"][slots]
         total = _total(error)
         # what stands out does not raise the threshold, unless it was accepted as the new normal
@@ -203,8 +204,7 @@ class Lstm(Evidence):
             self[name][slots] = trained.numpy()
 
     def _weights(self, slots: Slots) -> Weights:
-        first, second, third, fourth, fifth = (self._torch.from_numpy(self[name][slots]) for name in self._names)
-        return first, second, third, fourth, fifth
+        return tuple(self._torch.from_numpy(self[name][slots]) for name in self._names)
 
     def _step(self, slots: Slots, now: Array) -> None:
         """Take in the present row and foretell the next one."""
@@ -236,6 +236,10 @@ class Lstm(Evidence):
     def _train(self, weights: Weights, rows: Array, passes: int) -> Weights:
         """Return the weights after ``passes`` steps of Adam over all segments of ``rows``, each series on its own."""
         torch = self._torch
+        if len(rows) == 1:
+            # torch 2 multiplies a batch of one by another routine, which rounds differently; no one trains alone
+            twins = tuple(torch.cat([weight, weight]) for weight in weights)
+            return tuple(weight[:1] for weight in self._train(twins, np.concatenate([rows, rows]), passes))
         count, length, metrics = rows.shape
         segment = min(SEGMENT, length - 1)
         segments = (length - 1) // segment
@@ -259,8 +263,7 @@ class Lstm(Evidence):
                     rate = LEARNING_RATE * (1 - number / (passes + 1)) ** 0.5
                     unbiased = torch.sqrt(square / (1 - 0.99**number)) + 1e-8
                     weight.sub_(rate / (1 - 0.9**number) * mean / unbiased)
-        first, second, third, fourth, fifth = (weight.detach() for weight in trained)
-        return first, second, third, fourth, fifth
+        return tuple(weight.detach() for weight in trained)
 
     def _loss(self, weights: list[Any], given: Any, wanted: Any) -> Any:
         """Sum over series of the mean Huber loss: series do not see each other."""
