@@ -37,7 +37,7 @@ def osdctl(*words: str) -> str:
 
 def ask(*words: str) -> Any:
     """Return what osdctl says, as JSON."""
-    return json.loads(osdctl("--json=short", *words))
+    return json.loads(osdctl("--json=pretty", *words))
 
 
 def say(text: str) -> None:
@@ -147,11 +147,11 @@ def demonstrate(directory: str) -> bool:
             with process(*follower):
                 say("learning what is normal for it")
                 learn(target)
-                say("a runaway: one client's script keeps the server busy, everybody else waits")
-                runaway = provoke("runaway", target, port, ("cpu.", "syscalls."), "--seconds", 12)
-                calm(target)
                 say("a leak: clients ask for large values and never read the replies")
                 leak = provoke("leak", target, port, ("memory.",), "--seconds", 30)
+                calm(target)
+                say("a runaway: one client's script keeps the server busy, everybody else waits")
+                runaway = provoke("runaway", target, port, ("cpu.", "syscalls."), "--seconds", 12)
                 say(osdctl("anomalies", "--target", target).rstrip())
             osdctl("--quiet", "unwatch", target)
     return runaway and leak

@@ -10,7 +10,11 @@ from pathlib import Path
 from osdetectord import __version__
 from osdetectord.config import DIRECTORY, load, show
 from osdetectord.detection.settings import Settings
-from osdetectord.errors import OsdetectorError
+from osdetectord.errors import ConfigError, OsdetectorError
+
+
+# sysexits.h: what the unit's RestartPreventExitStatus= knows, because starting again would not help
+EX_CONFIG = 78
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -29,7 +33,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run; returns the exit status: 0 done, 1 failed, 2 usage."""
+    """Run; returns the exit status: 0 done, 1 failed, 2 usage, 78 a wrong configuration."""
     args = parse(sys.argv[1:])
     try:
         if args.check_config is not None:
@@ -42,7 +46,7 @@ def main() -> int:
         _serve(args)
     except OsdetectorError as error:
         print(f"osdetectord: {error}", file=sys.stderr)
-        return 1
+        return EX_CONFIG if isinstance(error, ConfigError) else 1
     return 0
 
 

@@ -79,7 +79,7 @@ class Box:
 
     def osdctl_json(self, *words: str) -> Any:
         """Return what a command of osdctl says, as JSON."""
-        return json.loads(self.run("osdctl", "--json=short", *words))
+        return json.loads(self.run("osdctl", "--json=pretty", *words))
 
     def _sdbox(self, *words: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

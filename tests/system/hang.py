@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from osdetectord.sampler import Sampler
-
 from osdetectord.__main__ import main
 from osdetectord.daemon import Daemon
+from osdetectord.sampler import Sampler
 
 TICKS = 3
 PARTS: dict[str, tuple[type, str]] = {"loop": (Daemon, "_on_tick"), "collector": (Sampler, "tick")}

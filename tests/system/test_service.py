@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -31,8 +32,8 @@ def specs(box: Box) -> set[str]:
 
 def connected(box: Box) -> bool:
     """Return whether the daemon answers and its detector is connected."""
-    done = box.try_run("osdctl", "--json=short", "status")
-    return done.returncode == 0 and '"worker":"connected"' in done.stdout.replace('": "', '":"')
+    done = box.try_run("osdctl", "--json=pretty", "status")
+    return done.returncode == 0 and json.loads(done.stdout)["worker"] == "connected"
 
 
 def links(box: Box) -> int:
