@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +43,10 @@ class Tables(Protocol):
     now_ns: int
     """CLOCK_MONOTONIC of the instant."""
 
-    def read(self, name: str) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def read(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Keys and values of a table, summed over the CPUs; read at most once for each instant."""
 
-    def batches(self, name: str) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
+    def batches(self, name: str) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """The same in pieces, for a table that may be large."""
 
 

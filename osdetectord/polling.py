@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import CLOCK_MONOTONIC, clock_gettime_ns
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,23 +29,38 @@ class _Row:
     parent_pid: int
     flags: int
     comm: str
+    uid: int
     gone: bool = False
+
+    def record(self) -> Any:
+        """As the kernel would keep it."""
+        out = np.zeros(1, dtype=layout.PROCESS)
+        out["start_ns"] = self.process.start_ticks * proc.START_TICK_NS
+        out["parent"] = self.parent
+        out["flags"] = self.flags | (layout.EXITED if self.gone else 0)
+        out["threads"] = 0 if self.gone else 1
+        out["exit_code"] = UNKNOWN_CODE
+        out["pid"] = self.process.pid
+        out["parent_pid"] = self.parent_pid
+        out["uid"] = self.uid
+        out["comm"] = os.fsencode(self.comm)
+        return out[0]
 
 
 class PolledTables:
     """The one table that polling fills; see :class:`osdetectord.collector.Tables`."""
 
-    def __init__(self, serials: NDArray[np.uint64], processes: NDArray[np.void]) -> None:
+    def __init__(self, serials: NDArray[np.uint64], processes: NDArray[Any]) -> None:
         self.now_ns = clock_gettime_ns(CLOCK_MONOTONIC)
         self._processes = (serials, processes)
 
-    def read(self, name: str) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def read(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         if name == "processes":
             return self._processes
         table = layout.TABLES[name]
         return np.zeros(0, dtype=table.key), np.zeros(0, dtype=table.value)
 
-    def batches(self, name: str) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
+    def batches(self, name: str) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         yield self.read(name)
 
 
@@ -75,8 +92,21 @@ class Polling:
             return None
         serial = stat.start_ticks << 22 | pid
         if serial not in self._rows:
-            self._rows[serial] = _Row(Process(pid, stat.start_ticks), parent, parent_pid, flags, stat.comm)
+            try:
+                uid = proc.uid_of(pid)
+            except NoSuchProcess:
+                return None
+            self._rows[serial] = _Row(Process(pid, stat.start_ticks), parent, parent_pid, flags, stat.comm, uid)
         return serial
+
+    def process(self, serial: int) -> Any:
+        """What is known of a process, a record of ``layout.PROCESS``, or None."""
+        row = self._rows.get(serial)
+        return None if row is None else row.record()
+
+    def waits(self, serial: int) -> tuple[int, ...]:
+        """/proc keeps no histogram."""
+        return ()
 
     def hook_views(self) -> tuple[HookView, ...]:
         views = []
@@ -107,14 +137,7 @@ class Polling:
                         queue.append(found)
         table = np.zeros(len(self._rows), dtype=layout.PROCESS)
         for index, row in enumerate(self._rows.values()):
-            table[index]["start_ns"] = row.process.start_ticks * 10_000_000
-            table[index]["parent"] = row.parent
-            table[index]["flags"] = row.flags | (layout.EXITED if row.gone else 0)
-            table[index]["threads"] = 0 if row.gone else 1
-            table[index]["exit_code"] = UNKNOWN_CODE
-            table[index]["pid"] = row.process.pid
-            table[index]["parent_pid"] = row.parent_pid
-            table[index]["comm"] = row.comm.encode(errors="surrogateescape")
+            table[index] = row.record()
         return PolledTables(np.array(list(self._rows), dtype=np.uint64), table)
 
     def forget(self, serials: NDArray[np.uint64], threads: bool) -> None:
@@ -127,7 +150,7 @@ class Polling:
     def report_strangers(self, on: bool) -> None:
         """Strangers are not seen by polling."""
 
-    def events(self) -> NDArray[np.void]:
+    def events(self) -> NDArray[Any]:
         return np.zeros(0, dtype=layout.EVENT)
 
     def lost(self) -> dict[str, int]:

@@ -103,7 +103,9 @@ def identify(pid: int) -> Process:
     NoSuchProcess
         If there is none, or it has ended and waits for its parent.
     InvalidArgument
-        If it is a thread of the kernel, or of another process.
+        If it is a thread of another process.
+    Unsupported
+        If it is a thread of the kernel.
     """
     stat = stat_of(pid)
     if stat.flags & PF_KTHREAD:

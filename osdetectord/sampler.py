@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,6 @@ from osdetectord.polling import UNKNOWN_CODE, Polling
 from osdetectord.process import Process, ProcessInfo
 from osdetectord.sample import Frame
 from osdetectord.series import Rates
-
-START_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 REMEMBERED = 4096
 """Ended processes whose series children may still name as their parent's."""
@@ -147,10 +146,11 @@ class Sampler:
         self._by_series: dict[int, _Entry] = {}
         self._roots: OrderedDict[int, tuple[int, int]] = OrderedDict()
         self._next_series = 1
+        self._found: tuple[ProcessSeries, ...] = ()
         self._ticks = 0
         self._unopened = 0
         self._last_ns = 0
-        self._collectors = [c for c in COLLECTORS if 0 <= kernel.ranks[c.name][0] and self._by_kernel(c.name)]
+        self._collectors = [c for c in COLLECTORS if self._by_kernel(c.name)]
         served = tuple(metric for collector in self._collectors for metric in collector.metrics)
         self._proc_cpu = () if self._by_kernel("cpu") else CPU_OF_RANK[kernel.ranks["cpu"][0]]
         self.hooks: tuple[HookView, ...] = (*kernel.hook_views(), *PROC_HOOKS)
@@ -228,14 +228,22 @@ class Sampler:
             except NoSuchProcess:
                 self._kernel.forget(np.array([serial], dtype=np.uint64), threads=True)
                 raise
-            entry = self._new_entry(serial, info, 0, from_birth=False, execs=-1)
-            return entry.about
+            row = self._kernel.process(serial)
+            if row is None:
+                raise NoSuchProcess(f"no process {pid}")
+            if row["parent"]:
+                # it was followed since the last tick, as may have been those between it and its root
+                self._found += self._start(*self._processes(self._kernel.snapshot()))
+                self._found = tuple(about for about in self._found if about.info.process != process)
+            known = self._entries.get(serial) or self._new_entry(serial, info, row)
+            return known.about
 
-    def _new_entry(self, serial: int, info: ProcessInfo, parent: int, from_birth: bool, execs: int) -> _Entry:
+    def _new_entry(self, serial: int, info: ProcessInfo, row: Any) -> _Entry:
         series = self._next_series
         self._next_series += 1
-        parent_series, root = self._roots.get(parent, (None, series))
-        entry = _Entry(ProcessSeries(series, info, parent_series, root), serial, from_birth, execs)
+        parent_series, root = self._roots.get(int(row["parent"]), (None, series))
+        born = bool(row["flags"] & layout.BORN)
+        entry = _Entry(ProcessSeries(series, info, parent_series, root), serial, born, int(row["execs"]))
         self._entries[serial] = entry
         self._by_series[series] = entry
         self._roots[serial] = (series, root)
@@ -290,10 +298,9 @@ class Sampler:
         with self._lock:
             strangers = tuple(dict.fromkeys(int(pid) for pid in self._kernel.events()["pid"]))
             tables = self._kernel.snapshot()
-            serials, processes = tables.read("processes")
-            order = np.argsort(serials)
-            serials, processes = serials[order], processes[order]
-            started = self._start(serials, processes)
+            serials, processes = self._processes(tables)
+            started = (*self._found, *self._start(serials, processes))
+            self._found = ()
             execed = self._execute(serials, processes)
             entries = [self._entries.get(int(serial)) for serial in serials]
             readings = self._readings(tables, serials, entries)
@@ -316,7 +323,13 @@ class Sampler:
                 self._kernel.sweep(serials)
             return Tick(Frame(now_ns, interval_s, series, self.metrics, values), started, execed, exited, strangers)
 
-    def _start(self, serials: NDArray[np.uint64], processes: NDArray[np.void]) -> tuple[ProcessSeries, ...]:
+    @staticmethod
+    def _processes(tables: Tables) -> tuple[NDArray[np.uint64], NDArray[Any]]:
+        serials, processes = tables.read("processes")
+        order = np.argsort(serials)
+        return serials[order], processes[order]
+
+    def _start(self, serials: NDArray[np.uint64], processes: NDArray[Any]) -> tuple[ProcessSeries, ...]:
         known = np.fromiter(self._entries, dtype=np.uint64, count=len(self._entries))
         fresh = np.flatnonzero(~np.isin(serials, known))
         out = []
@@ -325,28 +338,22 @@ class Sampler:
             row = processes[index]
             if row["flags"] & layout.REMOVED:
                 continue
-            process = Process(int(row["pid"]), int(row["start_ns"]) // START_TICK_NS)
+            process = Process(int(row["pid"]), int(row["start_ns"]) // proc.START_TICK_NS)
             ended = bool(row["flags"] & layout.EXITED)
             comm, uid = os.fsdecode(bytes(row["comm"])), int(row["uid"])
             path = "" if ended else proc.exe(process.pid)
             info = ProcessInfo(process, int(row["parent_pid"]), comm, path, uid)
-            parent = int(row["parent"])
-            # stamps of one that was found by a scan are later than its start by more than the fork takes
-            entry = self._new_entry(
-                int(serials[index]), info, parent, bool(row["flags"] & layout.BORN), int(row["execs"])
-            )
+            entry = self._new_entry(int(serials[index]), info, row)
             out.append(entry.about)
         return tuple(out)
 
-    def _execute(self, serials: NDArray[np.uint64], processes: NDArray[np.void]) -> tuple[ProcessSeries, ...]:
+    def _execute(self, serials: NDArray[np.uint64], processes: NDArray[Any]) -> tuple[ProcessSeries, ...]:
         out = []
         for serial, row in zip(serials, processes, strict=True):
             entry = self._entries.get(int(serial))
             if entry is None or entry.execs == row["execs"]:
                 continue
-            first, entry.execs = entry.execs < 0, int(row["execs"])
-            if first:
-                continue
+            entry.execs = int(row["execs"])
             info = entry.about.info
             path = "" if row["flags"] & layout.EXITED else proc.exe(info.process.pid)
             info = replace(info, comm=os.fsdecode(bytes(row["comm"])), exe=path or info.exe, uid=int(row["uid"]))
@@ -392,7 +399,7 @@ class Sampler:
     def _end(
         self,
         serials: NDArray[np.uint64],
-        processes: NDArray[np.void],
+        processes: NDArray[Any],
         entries: Sequence[_Entry | None],
         readings: NDArray[np.float64],
     ) -> tuple[NDArray[np.uint64], tuple[Exited, ...]]:
@@ -442,6 +449,18 @@ class Sampler:
             if entry is None:
                 raise NoSuchTarget(f"no series {series}")
             return SyscallCollector().totals(self._kernel.snapshot(), entry.serial)
+
+    def waits(self, series: int) -> tuple[int, ...]:
+        """How often the process waited for a CPU, by power of two microseconds; empty where not known.
+
+        The first number counts waits below 2 us, the next those of 2 to 4 us, and so on; the last all longer ones.
+        Raises NoSuchTarget.
+        """
+        with self._lock:
+            entry = self._by_series.get(series)
+            if entry is None:
+                raise NoSuchTarget(f"no series {series}")
+            return self._kernel.waits(entry.serial)
 
     def lost(self) -> dict[str, int]:
         """What was lost since the start, by cause."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from osdetectord.errors import InvalidArgument, ShapeError
 from osdetectord.metric import Kind, Metric
 
 
-def rows_of(keys: NDArray[np.generic], wanted: NDArray[np.generic]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def rows_of(keys: NDArray[Any], wanted: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Match keys: positions in ``wanted`` that are in ``keys``, and where in ``keys`` they are.
 
     ``keys`` has each key at most once; neither needs to be sorted.

@@ -73,7 +73,7 @@ class Btf:
             if kind >= len(EXTRA):
                 raise LoadError(f"the kernel's type information has a kind of type {kind} that is not known here")
             append(position)
-            if kind == STRUCT or kind == UNION:
+            if kind in (STRUCT, UNION):
                 structs.setdefault(name, number)
             position += 12 + EXTRA[kind] + PER_ITEM[kind] * (info & 0xFFFF)
             number += 1

@@ -82,6 +82,9 @@ FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "uid": ("real_cred",),
         "utime": ("utime",),
         "stime": ("stime",),
+        "sum_exec_ns": ("se.sum_exec_runtime",),
+        "voluntary": ("nvcsw",),
+        "involuntary": ("nivcsw",),
         "min_flt": ("min_flt",),
         "maj_flt": ("maj_flt",),
         "rchar": ("ioac.rchar",),
@@ -121,7 +124,7 @@ def kernel_header(btf: Btf) -> str:
 def version_header(release: str) -> str:
     """What ``linux/version.h`` says of a kernel release such as ``6.1.0-18-amd64``."""
     numbers = [int(part) for part in re.findall(r"\d+", release)[:3]]
-    major, minor, patch = (numbers + [0, 0, 0])[:3]
+    major, minor, patch = [*numbers, 0, 0, 0][:3]
     code = (major << 16) + (minor << 8) + min(patch, 255)
     return (
         f"#define LINUX_VERSION_CODE {code}\n"
@@ -132,7 +135,8 @@ def version_header(release: str) -> str:
 def write_tree(root: Path, btf: Btf) -> None:
     """Write the include tree that ``BCC_KERNEL_SOURCE`` may point to."""
     files = {
-        "linux/kconfig.h": "#define CONFIG_BPF_SYSCALL 1\n#define CONFIG_ARCH_HAS_SYSCALL_WRAPPER 1\n#define CONFIG_64BIT 1\n",
+        "linux/kconfig.h": "#define CONFIG_BPF_SYSCALL 1\n#define CONFIG_64BIT 1\n"
+        "#define CONFIG_ARCH_HAS_SYSCALL_WRAPPER 1\n",
         "linux/types.h": TYPES,
         "linux/bpf_common.h": "#define BPF_LD 0\n#define BPF_ABS 0x20\n#define BPF_IND 0x40\n"
         "#define BPF_W 0\n#define BPF_H 8\n#define BPF_B 0x10\n",

@@ -90,6 +90,7 @@ class Sizes:
         return {
             "threads": self.threads,
             "syscalls": self.syscalls,
+            "suspects": layout.SUSPECT_SLOTS,
             "settings": 1,
             "answers": 1,
             "lost": len(layout.LOST),
@@ -180,6 +181,15 @@ class Kernel:
             if not any(answer is not None and answer.new for answer in answers):
                 return
 
+    def process(self, serial: int) -> Any:
+        """What the kernel keeps of a process, a record of ``layout.PROCESS``, or None."""
+        return self.maps["processes"].get(serial.to_bytes(8, "little"))
+
+    def waits(self, serial: int) -> tuple[int, ...]:
+        """Run-queue waits of a process by power of two microseconds."""
+        value = self.maps["waits"].get(serial.to_bytes(8, "little"))
+        return () if value is None else tuple(int(count) for count in value["bucket"])
+
     def look(self, tid: int) -> Answer | None:
         """Who is that?"""
         return self._ask(LOOK, tid)
@@ -249,7 +259,7 @@ class Kernel:
         self.flush()
         return Snapshot(self.maps)
 
-    def events(self) -> NDArray[np.void]:
+    def events(self) -> NDArray[Any]:
         """Executions of strangers since the last call."""
         return self._ring.read()
 
@@ -296,15 +306,15 @@ class Snapshot:
 
     def __init__(self, maps: Mapping[str, Map]) -> None:
         self._maps = maps
-        self._read: dict[str, tuple[NDArray[np.generic], NDArray[np.generic]]] = {}
+        self._read: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
         self.now_ns = clock_gettime_ns(CLOCK_MONOTONIC)
 
-    def read(self, name: str) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def read(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         if name not in self._read:
             self._read[name] = self._maps[name].read()
         return self._read[name]
 
-    def batches(self, name: str) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
+    def batches(self, name: str) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         table = self._maps[name]
         for keys, values in table.batches():
             yield keys, table.summed(values)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -35,7 +36,7 @@ class Ring:
         self._data = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._size = size
 
-    def read(self) -> NDArray[np.void]:
+    def read(self) -> NDArray[Any]:
         """Take what is there, oldest first."""
         consumed = struct.unpack_from("<Q", self._consumer)[0]
         produced = struct.unpack_from("<Q", self._data)[0]

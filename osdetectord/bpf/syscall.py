@@ -11,6 +11,7 @@ import os
 import platform
 import struct
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -114,8 +115,8 @@ class Map:
     def _shape(self, count: int) -> tuple[int, ...]:
         return (count, self._copies) if self._per_cpu else (count,)
 
-    def get(self, key: bytes) -> NDArray[np.void] | None:
-        """The value (per CPU: one for each), or None."""
+    def get(self, key: bytes) -> Any:
+        """The value, a numpy record (per CPU: an array of them), or None."""
         value = np.zeros(self._shape(1), dtype=self.value)
         held = ctypes.create_string_buffer(key, self.key.itemsize)
         try:
@@ -132,7 +133,7 @@ class Map:
         data = ctypes.create_string_buffer(value, self.value.itemsize)
         bpf(UPDATE, _attributes("<IIQQQ", 32, self.fd, 0, ctypes.addressof(held), ctypes.addressof(data), 0))
 
-    def delete(self, keys: NDArray[np.generic]) -> None:
+    def delete(self, keys: NDArray[Any]) -> None:
         """Delete those of the keys that are there."""
         keys = np.ascontiguousarray(keys, dtype=self.key)
         size, at = self.key.itemsize, keys.ctypes.data
@@ -143,7 +144,7 @@ class Map:
                 if error.errno != errno.ENOENT:
                     raise
 
-    def batches(self, chunk: int = 2048) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
+    def batches(self, chunk: int = 2048) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Read all that is there, some thousands at a time; the arrays are good until the next step.
 
         An entry that is there all the while is read once.  One that comes or goes meanwhile may be missed.
@@ -183,7 +184,7 @@ class Map:
             first = False
             token, following = following, token
 
-    def read(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """All that is there, as keys and values; numbers of a per-CPU value are summed over the CPUs."""
         keys, values = [np.zeros(0, dtype=self.key)], [np.zeros(0, dtype=self.value)]
         for some, held in self.batches():
@@ -191,7 +192,7 @@ class Map:
             values.append(self.summed(held) if self._per_cpu else held.copy())
         return np.concatenate(keys), np.concatenate(values)
 
-    def summed(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+    def summed(self, values: NDArray[Any]) -> NDArray[Any]:
         """Sum a per-CPU value of 64-bit numbers over the CPUs; a field named ``longest_ns`` gives its maximum."""
         out = np.zeros(len(values), dtype=self.value)
         for name in self.value.names or ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from osdetectord.collector import Attachment, AttachKind, Hook, Tables
+from osdetectord.collector import AttachKind, Attachment, Hook, Tables
 from osdetectord.metric import Kind, Metric
 from osdetectord.series import rows_of
 
@@ -28,8 +28,8 @@ class CpuCollector:
 
     name = "cpu"
     source = "cpu.bpf.c"
-    metrics = (ON_CPU, RUN_QUEUE, OFF_CPU, VOLUNTARY, INVOLUNTARY)
-    hooks = (
+    metrics: tuple[Metric, ...] = (ON_CPU, RUN_QUEUE, OFF_CPU, VOLUNTARY, INVOLUNTARY)
+    hooks: tuple[Hook, ...] = (
         Hook(
             "raw tracepoints sched_switch, sched_wakeup, sched_wakeup_new",
             (

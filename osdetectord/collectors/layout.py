@@ -86,6 +86,7 @@ TABLES = {
     "processes": Table(SERIAL, PROCESS),
     "totals": Table(SERIAL, TOTALS, per_cpu=True),
     "waits": Table(SERIAL, WAITS),
+    "suspects": Table(U32, U32),
     "settings": Table(U32, SETTINGS),
     "answers": Table(U32, ANSWER),
     "lost": Table(U32, np.dtype("<u8"), per_cpu=True),

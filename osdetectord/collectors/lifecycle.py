@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from osdetectord.collector import Attachment, AttachKind, Hook, Tables
+from osdetectord.collector import AttachKind, Attachment, Hook, Tables
 from osdetectord.metric import Metric
 
 
@@ -19,7 +19,7 @@ class LifecycleCollector:
     name = "lifecycle"
     source = "lifecycle.bpf.c"
     metrics: tuple[Metric, ...] = ()
-    hooks = (
+    hooks: tuple[Hook, ...] = (
         Hook(
             "raw tracepoints sched_process_fork, sched_process_exec, sched_process_exit",
             (

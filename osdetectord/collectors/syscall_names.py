@@ -110,8 +110,8 @@ CLASSES: dict[str, str] = {
     "sleep": "nanosleep clock_nanosleep pause sched_yield rt_sigtimedwait rt_sigsuspend restart_syscall",
     "process": "clone clone3 fork vfork execve execveat exit exit_group wait4 waitid kill tkill tgkill pidfd_open"
     " pidfd_send_signal getpid getppid gettid getpgid getpgrp getsid setsid setpgid rt_sigaction rt_sigprocmask"
-    " rt_sigreturn rt_sigpending rt_sigqueueinfo rt_tgsigqueueinfo sigaltstack prctl arch_prctl set_tid_address prlimit64"
-    " getrlimit setrlimit getrusage sched_setaffinity sched_getaffinity sched_setscheduler sched_getscheduler"
+    " rt_sigreturn rt_sigpending rt_sigqueueinfo rt_tgsigqueueinfo sigaltstack prctl arch_prctl set_tid_address"
+    " prlimit64 getrlimit setrlimit getrusage sched_setaffinity sched_getaffinity sched_setscheduler sched_getscheduler"
     " getpriority setpriority rseq ptrace seccomp",
 }
 """Class -> its system calls; what is in none is ``other``."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from osdetectord.collector import Attachment, AttachKind, Hook, Tables
+from osdetectord.collector import AttachKind, Attachment, Hook, Tables
 from osdetectord.collectors.syscall_names import CLASS_NAMES, class_index, name_of
 from osdetectord.metric import Kind, Metric
 from osdetectord.series import rows_of
@@ -45,8 +45,8 @@ class SyscallCollector:
 
     name = "syscalls"
     source = "syscalls.bpf.c"
-    metrics = (CALLS, ERRORS, *CLASS_CALLS, *CLASS_TIME)
-    hooks = (
+    metrics: tuple[Metric, ...] = (CALLS, ERRORS, *CLASS_CALLS, *CLASS_TIME)
+    hooks: tuple[Hook, ...] = (
         Hook(
             "raw tracepoints sys_enter, sys_exit",
             (
