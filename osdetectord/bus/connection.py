@@ -3,7 +3,8 @@
 Per turn of the loop at most :data:`READ_BYTES` are read and :data:`SLICE_S` is spent on serving, so that timers, the
 watchdog's among them, get their turn in any flood.  Calls wait in a :class:`~osdetectord.bus.fair.FairQueue`; one that
 is too much is refused after a look at its header only.  What waits to be written is bounded: above
-:data:`WRITE_HIGH` nothing is read or served, above :data:`WRITE_MAX` signals are dropped and counted.
+:data:`WRITE_HIGH` nothing is read or served, above :data:`WRITE_MAX` signals are dropped and counted.  A caller that
+does not read its answers is not served until it does (:mod:`osdetectord.bus.unread`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 from osdetectord.bus import adapter, header
 from osdetectord.bus.fair import FairQueue
 from osdetectord.bus.header import Header, Kind
+from osdetectord.bus.unread import ASK, Unread
 from osdetectord.errors import OsdetectorError
 
 READ_BYTES = 1 << 16
@@ -35,12 +37,14 @@ WRITE_MAX = 1 << 24
 PER_SENDER = 64
 IN_ALL = 4096
 CONNECT_S = 10.0
+ASK_S = 3600.0
 _MAX_FDS = 253  # SCM_MAX_FD, include/net/scm.h
 _IOV = 64
 _UNIX_FD_GAP = array.array("i").itemsize * _MAX_FDS
 
 BUS = "org.freedesktop.DBus"
 BUS_PATH = "/org/freedesktop/DBus"
+_GONE = {f"{BUS}.Error.{name}" for name in ("NameHasNoOwner", "NoReply", "ServiceUnknown")}
 LIMITS_EXCEEDED = "org.freedesktop.DBus.Error.LimitsExceeded"
 
 
@@ -89,6 +93,8 @@ class Connection:
         self._received = bytearray()
         self._skip = 0
         self._calls: FairQueue[Call] = FairQueue(PER_SENDER, IN_ALL)
+        self._unread = Unread()
+        self._asked: set[str] = set()
         self._serving = False
         self._reading = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -212,6 +218,7 @@ class Connection:
             body_size=len(body),
         )
         self._write(head + body, fds)
+        self._count_answer(to.sender, len(head) + len(body))
 
     def refuse(self, to: Header, name: str, text: str) -> None:
         """Answer a call with an error."""
@@ -229,6 +236,38 @@ class Connection:
             body_size=len(body),
         )
         self._write(head + body)
+        self._count_answer(to.sender, len(head) + len(body))
+
+    # --- callers that do not read
+
+    def _count_answer(self, caller: str, size: int) -> None:
+        if caller == self.unique_name or not self._unread.sent(caller, size):
+            return
+        if self._unread.too_much(caller):
+            self._calls.hold(caller)
+        if caller not in self._asked:
+            self._asked.add(caller)
+            self._keep(self._loop.create_task(self._ask(caller)))
+
+    async def _ask(self, caller: str) -> None:
+        """Wait until the caller has read most of what it was sent, or is gone."""
+        while (size := self._unread.of(caller)) > ASK:
+            try:
+                await self.call(caller, "/", "org.freedesktop.DBus.Peer", "Ping", timeout_s=ASK_S, start=False)
+            except CallError as error:  # which is an answer too, unless the bus gives it for a caller that is gone
+                if error.name in _GONE:
+                    size = self._unread.of(caller)
+                    self._calls.forget(caller)
+            except TimeoutError:
+                pass  # one that says nothing for an hour costs one more allowance at most
+            except BusGone:
+                return
+            self._unread.read(caller, size)
+            if not self._unread.too_much(caller):
+                self._calls.let_go(caller)
+                if self._calls.waiting:
+                    self._serve_soon()
+        self._asked.discard(caller)
 
     # --- the end
 
@@ -340,6 +379,8 @@ class Connection:
                 self._start(call)  # our own question whether we are reachable waits behind nobody
             elif not self._calls.offer(parsed.sender, call):
                 self.refused_calls += 1
+                if self._unread.too_much(parsed.sender):
+                    return  # it would not read this either
                 self.refuse(parsed, LIMITS_EXCEEDED, f"more than {PER_SENDER} calls of {parsed.sender} are waiting")
         elif parsed.kind in (Kind.RETURN, Kind.ERROR):
             self._answered(parsed, message[head:])
@@ -401,9 +442,12 @@ class Connection:
             self._finished(sender)
             return
         task = self._loop.create_task(coroutine)
+        self._keep(task)
+        task.add_done_callback(lambda _task: self._finished(sender))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _task: self._finished(sender))
 
     def _finished(self, sender: str | None) -> None:
         if sender is not None:

@@ -25,6 +25,7 @@ class FairQueue(Generic[T]):
         # In the order in which the senders come to their turn.  Not a dict: finding the first of one is linear in the
         # number of those that were removed before it.
         self._waiting: OrderedDict[str, deque[T]] = OrderedDict()
+        self._held: dict[str, deque[T]] = {}
         self._open: dict[str, int] = {}
         self._total = 0
 
@@ -35,8 +36,21 @@ class FairQueue(Generic[T]):
             return False
         self._open[sender] = open_ + 1
         self._total += 1
-        self._waiting.setdefault(sender, deque()).append(item)
+        if sender in self._held:
+            self._held[sender].append(item)
+        else:
+            self._waiting.setdefault(sender, deque()).append(item)
         return True
+
+    def hold(self, sender: str) -> None:
+        """Pass a sender over until it is let go; what it offers waits."""
+        self._held.setdefault(sender, self._waiting.pop(sender, deque()))
+
+    def let_go(self, sender: str) -> None:
+        """Serve a sender again that was held."""
+        items = self._held.pop(sender, None)
+        if items:
+            self._waiting[sender] = items
 
     def take(self) -> tuple[str, T] | None:
         """Return the next item and its sender, or None; it counts until :meth:`done` is called."""
@@ -48,10 +62,19 @@ class FairQueue(Generic[T]):
             self._waiting[sender] = items
         return sender, item
 
+    def forget(self, sender: str) -> None:
+        """Drop what waits of a sender that is gone."""
+        items = self._held.pop(sender, None) or self._waiting.pop(sender, None)
+        if items:
+            self._close(sender, len(items))
+
     def done(self, sender: str) -> None:
         """Note that an item of this sender has been served."""
-        self._total -= 1
-        left = self._open[sender] - 1
+        self._close(sender, 1)
+
+    def _close(self, sender: str, count: int) -> None:
+        self._total -= count
+        left = self._open[sender] - count
         if left:
             self._open[sender] = left
         else:

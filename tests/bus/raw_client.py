@@ -67,7 +67,11 @@ class RawClient:
             self._received += data
         head, body = header.lengths(self._received)
         message, self._received = self._received[: head + body], self._received[head + body :]
-        return header.parse(message), message[head:]
+        parsed = header.parse(message)
+        if parsed.kind == Kind.CALL and parsed.member == "Ping":  # as every library does
+            answer = header.encode(Kind.RETURN, 1 << 31, reply_serial=parsed.serial, destination=parsed.sender)
+            self.socket.sendall(answer)
+        return parsed, message[head:]
 
     def close(self) -> None:
         """Leave the bus."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,10 @@ from private_bus import AS_NOBODY, ENVIRONMENT, HERE, PrivateBus, Served, wait_u
 from raw_client import BUS, OURS, RawClient
 
 from osdetectord.bus import adapter, connection, header, server
-from osdetectord.bus.connection import BusGone
+from osdetectord.bus.connection import BusGone, Connection
 from osdetectord.bus.header import Kind
 from osdetectord.bus.server import BusServer, NameTaken
+from osdetectord.bus.unread import ASK
 from osdetectord.errors import InvalidArgument, NotAuthorized
 
 PEER = "org.freedesktop.DBus.Peer"
@@ -246,17 +248,20 @@ def test_a_sender_with_too_many_calls_is_refused_and_another_is_served(one):
     bus, served = one
     greedy, honest = client_of(bus), client_of(bus)
     greedy.socket.settimeout(20)
-    served.do(lambda: None)
+    stands, go_on = threading.Event(), threading.Event()
 
     async def block() -> None:
-        time.sleep(0.3)  # the loop stands, so that the calls wait together
+        stands.set()
+        go_on.wait(10)
 
-    blocked = threading.Thread(target=served.run, args=(block(),))
+    blocked = threading.Thread(target=served.run, args=(block(),))  # so that the calls wait together
     blocked.start()
+    stands.wait(10)
     serials = range(2, 2 + connection.PER_SENDER + 11)
     greedy.send(b"".join(call(serial=serial) for serial in serials))
-    time.sleep(0.1)
     honest.send(call())
+    time.sleep(0.3)
+    go_on.set()
     blocked.join()
 
     assert honest.receive(SERIAL)[0].kind == Kind.RETURN
@@ -267,16 +272,29 @@ def test_a_sender_with_too_many_calls_is_refused_and_another_is_served(one):
     served.run(served.server.ping(5))
 
 
-def test_a_client_that_never_reads_holds_nobody_up(one):
-    bus, served = one
+LAZY = 17
+LAZY_CALLS = 61
+
+
+def test_clients_that_never_read_hold_nobody_up_and_are_served_when_they_do(bus, served):
+    """Half a gigabyte of answers; from 127 MiB that are not read the bus would hear nothing of the service."""
     served.core.anomaly_views = {number: an_anomaly(number) for number in range(1, 1001)}
-    lazy = client_of(bus)
     limit = adapter.encode("a{sv}", [{"limit": adapter.Variant("u", 1000)}])
-    for serial in range(2, 42):  # 20 MB of answers that are never read
-        lazy.send(call("ListAnomalies", MANAGER, signature="a{sv}", body=limit, serial=serial))
+    lazy = [client_of(bus) for _ in range(LAZY)]
+    serials = range(2, 2 + LAZY_CALLS)
+    for client in lazy:
+        for serial in serials:
+            client.send(call("ListAnomalies", MANAGER, signature="a{sv}", body=limit, serial=serial))
     for _ in range(7):
         served.run(served.server.ping(10))
-    lazy.close()
+    assert bus.call("ListAnomalies", "a{sv}", "0", user=AS_NOBODY).returncode == 0
+
+    answers = lazy[0].receive_all(serials)
+    assert [answer.kind for answer in answers] == [Kind.RETURN] * LAZY_CALLS
+    for client in lazy:
+        client.close()
+    unread = served.server._connection._unread
+    wait_until(lambda: max(unread._bytes.values(), default=0) <= ASK)
 
 
 # --- the bus itself
@@ -372,6 +390,44 @@ def test_stopping_leaves_the_bus_at_once(bus, served):
 
     assert bus.busctl("status", "org.osdetector1").returncode != 0
     served.run(served.server.wait_closed())
+
+
+def test_in_a_flood_each_turn_of_the_loop_reads_once_and_serves_once(bus, core, monkeypatch):
+    """However long a flood lasts: readers that multiply while messages come make every turn longer than the last."""
+    turn, reads, serves = [0], Counter(), Counter()
+
+    def counted(method, counter):
+        def count(self):
+            counter[turn[0]] += 1
+            method(self)
+
+        return count
+
+    monkeypatch.setattr(Connection, "_readable", counted(Connection._readable, reads))
+    monkeypatch.setattr(Connection, "_serve_slice", counted(Connection._serve_slice, serves))
+    with Served(core, bus.address) as served:
+        served.run(served.server.start())
+        loop = served.do(asyncio.get_running_loop)
+        run_once = loop._run_once
+
+        def one_turn() -> None:
+            turn[0] += 1
+            run_once()
+
+        monkeypatch.setattr(loop, "_run_once", one_turn)
+        served.do(reads.clear)
+        client = client_of(bus)
+        for serial in range(2, 20_011):
+            client.send(flagged(call(serial=serial), header.NO_REPLY_EXPECTED))
+        client.send(call())
+        client.receive(SERIAL)
+        client.close()
+
+    assert sum(serves.values()) > 11, "it was no flood"
+    del reads[0]  # turns before they were counted
+    del serves[0]
+    assert set(reads.values()) == {1}
+    assert set(serves.values()) == {1}
 
 
 @pytest.mark.parametrize("mode", ["silent", "reply"])

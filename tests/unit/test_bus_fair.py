@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from osdetectord.bus import unread
 from osdetectord.bus.fair import FairQueue
+from osdetectord.bus.unread import Unread
 
 
 def served(queue: FairQueue[int]) -> list[tuple[str, int]]:
@@ -56,3 +58,75 @@ def test_nothing_is_remembered_of_who_has_gone():
     assert len(queue) == 0
     assert not queue.waiting
     assert not queue._open
+
+
+def test_a_sender_that_is_held_is_passed_over_and_loses_nothing():
+    queue: FairQueue[int] = FairQueue(per_sender=7, in_all=11)
+    queue.offer("lazy", 0)
+    queue.hold("lazy")
+    queue.offer("lazy", 1)
+    queue.offer("other", 2)
+
+    assert served(queue) == [("other", 2)]
+    queue.let_go("lazy")
+    assert served(queue) == [("lazy", 0), ("lazy", 1)]
+
+
+def test_what_waits_of_a_sender_that_is_gone_is_dropped():
+    queue: FairQueue[int] = FairQueue(per_sender=3, in_all=6)
+    for sender in ("held", "waiting"):
+        for number in range(3):
+            queue.offer(sender, number)
+    assert queue.take() == ("held", 0)
+    queue.hold("held")
+    for sender in ("held", "waiting", "stranger"):
+        queue.forget(sender)
+
+    assert queue.take() is None
+    assert len(queue) == 1, "what is being served counts"
+    queue.done("held")
+    assert len(queue) == 0
+    assert not queue._open
+
+
+def test_letting_go_who_is_not_held_changes_nothing():
+    queue: FairQueue[int] = FairQueue(per_sender=7, in_all=11)
+    queue.hold("gone")
+    queue.let_go("gone")
+    queue.let_go("stranger")
+
+    assert queue.take() is None
+    assert not queue.waiting
+
+
+def test_a_caller_is_asked_when_it_was_sent_much_and_waits_when_too_much():
+    ledger = Unread()
+
+    assert not ledger.sent("a", unread.ASK)
+    assert ledger.sent("a", 1)
+    assert not ledger.too_much("a")
+    ledger.sent("a", unread.PER_CALLER)
+    assert ledger.too_much("a")
+    ledger.read("a", unread.PER_CALLER)
+    assert not ledger.too_much("a")
+
+
+def test_when_all_together_were_sent_too_much_only_those_wait_who_were_sent_much():
+    ledger = Unread()
+    for caller in range(unread.IN_ALL // unread.PER_CALLER + 1):
+        ledger.sent(f":1.{caller}", unread.PER_CALLER)
+    ledger.sent("much", unread.ASK + 1)
+    ledger.sent("little", unread.ASK)
+
+    assert ledger.too_much("much")
+    assert not ledger.too_much("little")
+
+
+def test_the_ledger_forgets_who_has_read_all():
+    ledger = Unread()
+    for caller in range(1009):
+        ledger.sent(f":1.{caller}", 7)
+        ledger.read(f":1.{caller}", 7)
+
+    assert not ledger._bytes
+    assert ledger._total == 0
