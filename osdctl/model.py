@@ -202,7 +202,7 @@ class Daemon:
             lost=dict(_take(properties, "Lost", dict)),
             cost=dict(_take(properties, "SelfCost", dict)),
             worker=_take(properties, "Worker", str),
-            units=dict(properties.get("Units", {})),
+            units=dict(_take(properties, "Units", dict)),
         )
 
     def json(self) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def exit_line(time_us: int, target: int, details: Mapping[str, Any], look: Look)
             "signal": by,
         }
         return as_json(row, look.json)
-    how = f"killed by signal {by}" if by else f"exited with status {code}"
+    # a daemon that only polls sees that a process ended, not how
+    how = f"killed by signal {by}" if by else f"exited with status {code}" if code >= 0 else "ended"
     who = _who(str(details.get("Comm", "")), int(details.get("Pid", 0)))
     return f"{moment(time_us)} {look.paint('exited ', _COLOURS['exited'])} {'':>5} {who}: {how}\n"
 

@@ -7,6 +7,7 @@ import asyncio
 
 from osdctl import program
 from osdctl.command import Answer
+from osdctl.errors import Status
 from osdctl.manager import Manager
 
 NAME = "config"
@@ -24,4 +25,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 async def run(args: argparse.Namespace, manager: Manager) -> Answer:
     """Run ``osdetectord --check-config`` or ``--show-config``; its output goes straight through."""
     words = [f"--{args.verb}-config", *([args.path] if args.path is not None else [])]
-    return Answer("", await asyncio.to_thread(program.run, program.daemon(), words))
+    status = await asyncio.to_thread(program.run, program.daemon(), words)
+    # the daemon tells its manager by 78 (sysexits.h) that the configuration is wrong; to a person it failed
+    return Answer("", Status.FAILED if status not in (Status.DONE, Status.USAGE) else status)

@@ -88,12 +88,15 @@ def _probed() -> list[Check]:
         return [Check("hooks", "warn", f"not tried: there is no {HOOK_PROGRAM}", "apt install osdetectord")]
     status, out, said = machine.ask([program.PYTHON, "-m", HOOK_PROGRAM])
     try:
-        rows: Any = json.loads(out)
-        found = [Hook.of(row) for row in rows]
-    except (ValueError, TypeError, AttributeError, OsdctlError):
+        report: Any = json.loads(out)
+        found = tuple(Hook(str(x["collector"]), str(x["hook"]), int(x["rank"]), str(x["why"])) for x in report["hooks"])
+        error = str(report["error"])
+    except (ValueError, TypeError, KeyError):
         last = said.strip().rpartition("\n")[2] or f"it ended with status {status} and no report"
-        return [Check("hooks", "fail", f"no BPF program could be tried: {last}", "run it by hand: " + HOOK_PROGRAM)]
-    return _hooks(tuple(found))
+        return [Check("hooks", "fail", f"they could not be tried: {last}", f"run {program.PYTHON} -m {HOOK_PROGRAM}")]
+    if error:
+        return [Check("BPF programs", "fail", error, "without them signals are few and coarse"), *_hooks(found)]
+    return [Check("BPF programs", "ok", "they load and attach"), *_hooks(found)]
 
 
 def _daemon(daemon: Daemon) -> list[Check]:

@@ -61,10 +61,10 @@ def hooks(daemon: Daemon, look: Look) -> str:
     parts = []
     for row in daemon.collectors:
         if row.rank < 0:
-            parts.append(look.paint(f"{shown(row.collector)} none ({shown(row.why)})", Colour.RED))
+            parts.append(look.paint(f"{shown(row.collector)} none", Colour.RED))
         else:
             parts.append(f"{shown(row.collector)} {shown(row.hook)}{' (fallback)' if row.rank else ''}")
-    return ", ".join(parts)
+    return "; ".join(parts) + ("; osdctl doctor says why" if any(row.rank for row in daemon.collectors) else "")
 
 
 def cost(values: Mapping[str, float]) -> str:

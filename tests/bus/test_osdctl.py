@@ -123,7 +123,7 @@ def test_status_is_the_daemon_in_a_line_each(osdctl):
     assert (done.returncode, done.stderr) == (0, "")
     assert "osdetectord 9.8.7, running" in done.stdout
     assert "3 (1 anomalous, 1 learning, 1 normal)" in done.stdout
-    assert "cpu raw_tp sched_switch, network sys_exit (fallback)" in done.stdout
+    assert "cpu raw_tp sched_switch; network sys_exit (fallback); osdctl doctor says why" in done.stdout
     assert "lstm absent (no torch)" in done.stdout
     assert "ring 13" in done.stdout
     assert "rss 41 MiB" in done.stdout

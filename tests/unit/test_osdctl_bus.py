@@ -31,7 +31,7 @@ DBUS = "org.freedesktop.DBus.Error."
         (ERROR + "TooManyTargets", Refused, 4),
         (ERROR + "BudgetExceeded", Refused, 4),
         (ERROR + "InvalidArgument", UsageError, 2),
-        (ERROR + "Unsupported", OsdctlError, 1),
+        (ERROR + "Unsupported", Refused, 4),
         (ERROR + "Failed", OsdctlError, 1),
         (DBUS + "UnknownMethod", OsdctlError, 1),
         ("com.example.Odd", OsdctlError, 1),

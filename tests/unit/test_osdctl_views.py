@@ -135,6 +135,7 @@ def test_an_exit_tells_status_or_signal():
     details = {"Pid": 17, "Comm": HOSTILE, "Code": 3, "Signal": 0}
 
     assert "exited with status 3" in record.exit_line(OPENED_US, 1, details, Look())
+    assert record.exit_line(OPENED_US, 1, {**details, "Code": -1}, Look()).endswith(": ended\n")
     assert "killed by signal 9" in record.exit_line(OPENED_US, 1, {**details, "Signal": 9}, Look())
     assert json.loads(record.exit_line(OPENED_US, 1, details, Look(json="short"))) == {
         "event": "exited", "time_us": OPENED_US, "target": 1, "pid": 17, "comm": HOSTILE, "code": 3, "signal": 0,
