@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from osdetectord.detection.scale import NORMAL_CONSISTENCY
@@ -9,37 +11,53 @@ from osdetectord.detection.slots import Floats, SlotArrays, Slots
 
 FLOOR = 1e-6
 LEAST_SPREAD = 0.05
+ROWS_PER_FACT = 10.0
+"""Neighbouring scores say nearly the same: so many rows weigh like one independent one."""
 
 
 class Calibration(SlotArrays):
-    """Robust z of a score's logarithm against its running median and MAD, for each evidence of each series."""
+    """Robust z of a score's logarithm against its own past, drawn towards what is typical while that is short.
+
+    Parameters
+    ----------
+    typical
+        For each evidence the typical median and spread of its score's logarithm in normal times, or nothing where
+        the scale is not known beforehand.
+    weight
+        How many independent rows the typical values count for.
+    rate
+        How fast median and spread follow, per row.
+    """
 
     name = "calibration"
 
-    def __init__(self, evidences: int, rate: float) -> None:
+    def __init__(self, typical: Sequence[tuple[float, float] | None], weight: float, rate: float) -> None:
         super().__init__()
-        self.declare("median", (evidences,))
-        self.declare("spread", (evidences,), fill=1.0)
-        self._rate = rate
+        self.declare("median", (len(typical),))
+        self.declare("spread", (len(typical),), fill=1.0)
+        self._typical, self._weight, self._rate = tuple(typical), weight, rate
 
     def learn(self, slots: Slots, evidence: int, scores: Floats) -> None:
         """Learn from past scores of one evidence, shape ``(K, T)``; NaN where there is none."""
-        log = np.log(np.maximum(scores, FLOOR))
-        known = ~np.isnan(scores).all(axis=1)
-        if known.any():
-            median = np.nanmedian(log[known], axis=1)
-            mad = np.nanmedian(np.abs(log[known] - median[:, None]), axis=1)
-            self["median"][slots[known], evidence] = median
-            self["spread"][slots[known], evidence] = np.maximum(NORMAL_CONSISTENCY * mad, LEAST_SPREAD)
+        typical = self._typical[evidence]
+        for slot, past in zip(slots, scores, strict=True):
+            log = np.log(np.maximum(past[np.isfinite(past)], FLOOR))
+            facts = len(log) / ROWS_PER_FACT
+            median, spread = typical or (0.0, 1.0)
+            if len(log):
+                own = float(np.median(log))
+                own_spread = max(NORMAL_CONSISTENCY * float(np.median(np.abs(log - own))), LEAST_SPREAD)
+                weight = self._weight if typical else 0.0
+                median = (facts * own + weight * median) / (facts + weight)
+                spread = float(np.exp((facts * np.log(own_spread) + weight * np.log(spread)) / (facts + weight)))
+            self["median"][slot, evidence], self["spread"][slot, evidence] = median, spread
 
     def u(self, slots: Slots, scores: Floats) -> Floats:
         """Return calibrated scores of shape ``(K, evidences)``: about standard normal in normal times."""
-        return (np.log(np.maximum(scores, FLOOR)) - self["median"][slots]) / self["spread"][slots]
+        u: Floats = (np.log(np.maximum(scores, FLOOR)) - self["median"][slots]) / self["spread"][slots]
+        return u
 
     def update(self, slots: Slots, u: Floats, rate: Floats) -> None:
         """Follow slowly: the running quantiles move by a bounded step."""
         step = self._rate * rate[:, None]
-        spread = self["spread"][slots]
-        self["median"][slots] += step * spread * np.clip(u, -1.0, 1.0) * 2.0
-        grow = np.where(np.abs(u) > 1.0, 0.5, -0.23)
-        self["spread"][slots] = np.maximum(spread * (1.0 + step * grow), LEAST_SPREAD)
+        self["median"][slots] += step * self["spread"][slots] * np.clip(u, -1.0, 1.0)

@@ -25,6 +25,7 @@ class Deviation(Evidence):
         self.declare("baseline", (setup.metrics,))
         self.declare("smooth", (setup.metrics,))
         self.declare("spread", (setup.metrics,), fill=1.0)
+        self.declare("live", fill=1.0)
         self._alpha, self._follow, self._slew = smoothing, follow, slew
 
     def learn(self, past: Past) -> None:
@@ -37,6 +38,7 @@ class Deviation(Evidence):
             baseline = baseline + self._follow * np.clip(deviation[:, t], -self._slew, self._slew)
         self["baseline"][past.slots] = baseline
         self["smooth"][past.slots] = smooth[:, -1]
+        self["live"][past.slots] = past.live()
         self["spread"][past.slots] = np.hypot(robust_spread(deviation[:, start:]), LEAST_SPREAD)
 
     def _smoothed(self, rows: Rows) -> Floats:

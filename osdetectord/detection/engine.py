@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
-from math import erfc, sqrt
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from osdetectord.anomaly import Blame, Episode, EpisodeKind, Phase
+from osdetectord.anomaly import Episode
 from osdetectord.detection.calibration import Calibration
+from osdetectord.detection.episodes import Episodes, Look
 from osdetectord.detection.evidence import Evidence, Past, Rows, Setup
 from osdetectord.detection.evidences import REGISTRY, evidence_class
+from osdetectord.detection.fusion import Fusion
 from osdetectord.detection.scale import Scale
 from osdetectord.detection.settings import Settings
-from osdetectord.detection.slots import Floats, SlotArrays, Slots
+from osdetectord.detection.signature import Catalogue
+from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
+from osdetectord.detection.store import Store
+from osdetectord.detection.threshold import Threshold
 from osdetectord.errors import ShapeError
+from osdetectord.logger import get_logger
 from osdetectord.metric import Metric
 from osdetectord.sample import Frame
 from osdetectord.verdict import EvidenceState, Verdict
 
-LEVEL = 4.0
-ENTER, LEAVE, LEAVE_AT = 2, 4, 0.75
 GAP_INTERVALS = 3
-TOP_BLAMES = 5
-HISTORY_ROWS = 480
-"""Learning is repeated as the past grows, up to so many rows."""
+"""Longer silences break what is smoothed over time."""
+HISTORY_ROWS = 240
+"""Learning is repeated as the past grows, up to so many quiet rows."""
+SETTLE_ROWS = 20
+"""A restarted program, or one not heard of for a while, is given so many rows before an alarm."""
+OUTSIDE = 3.0
+"""Spreads from which a sample is outside what is expected."""
+FOLLOW = 5e-3
+"""How fast the expected range follows, spreads per row."""
+SUSPECT = 0.8
+"""Score from which rows are not kept for learning."""
+SLOW = 0.1
+MOST_PROGRAMS = 256
+"""Programs whose learnt state is kept in memory, where there is no directory for it."""
+
+logger = get_logger()
 
 
 class _Life(SlotArrays):
@@ -39,46 +58,46 @@ class _Life(SlotArrays):
         self.declare("ready", (), np.bool_)
         self.declare("last", (metrics,))
         self.declare("last_ns", (), np.int64)
-        self.declare("alarm", (), np.bool_)
-        self.declare("since", (), np.int64)
-        self.declare("hits", (), np.int64)
-        self.declare("quiet", (), np.int64)
+        self.declare("settle", (), np.int64)
+        self.declare("left_ns", (metrics,), np.int64)
 
 
 class Engine:
-    """Detection for any number of processes that share one set of metrics."""
+    """Detection for any number of processes that share one set of metrics.
+
+    Parameters
+    ----------
+    settings
+        What to use and how quiet to be.
+    metrics
+        Columns of every frame.
+    interval_s
+        Seconds between frames.
+    state_dir
+        Where learnt state is kept over restarts; none keeps it in memory only.
+    """
 
     def __init__(
         self, settings: Settings, metrics: tuple[Metric, ...], interval_s: float, state_dir: Path | None = None
     ) -> None:
         self._settings, self._metrics, self._interval_s = settings, metrics, interval_s
-        self._state_dir = state_dir
+        self._store = Store(state_dir) if state_dir is not None else None
         self._warmup = max(30, round(settings.warmup_s / interval_s))
         self._history = max(HISTORY_ROWS, self._warmup)
-        memory_rows = round(settings.memory_s / interval_s)
-        self._evidences: list[Evidence] = []
-        states = []
-        for name in REGISTRY:
-            if name not in settings.evidences:
-                states.append(EvidenceState(name, "off", "not in the settings"))
-                continue
-            cls = evidence_class(name)
-            why = cls.absent()
-            states.append(EvidenceState(name, "absent" if why else "on", why))
-            if not why:
-                self._evidences.append(cls(Setup(len(metrics), interval_s, memory_rows, settings.evidences[name])))
-        self.evidences = tuple(states)
+        self._evidences, self.evidences = _make(settings, len(metrics), interval_s)
         self._scale = Scale(len(metrics))
-        self._calibration = Calibration(len(self._evidences), 1 / 600)
+        names = tuple(evidence.name for evidence in self._evidences)
+        slow = interval_s >= 30.0
+        self._calibration = Calibration([e.typical for e in self._evidences], 24.0, 1 / 2000 if slow else 1 / 600)
+        self._fusion = Fusion(names)
+        self._threshold = Threshold(settings.budget, interval_s)
         self._life = _Life(len(metrics), self._history)
+        self._episodes = Episodes(tuple(metric.name for metric in metrics), names, 6 if slow else 15)
         self._slot_of: dict[int, int] = {}
         self._program: dict[int, str] = {}
         self._free: list[int] = []
-        self._episodes: dict[int, Episode] = {}
-        self._number = 0
-
-    def _parts(self) -> list[SlotArrays]:
-        return [self._life, self._scale, self._calibration, *self._evidences]
+        self._catalogues: dict[str, Catalogue] = {}
+        self._learnt: dict[str, dict[str, NDArray[Any]]] = {}
 
     def add(self, series: int, program: str) -> None:
         """Watch one more series; what was learnt of ``program`` before makes it start warm."""
@@ -94,20 +113,26 @@ class Engine:
         for part in self._parts():
             part.clear(np.array([slot]))
         self._slot_of[series], self._program[series] = slot, program
+        self._start_warm(slot, series, program)
 
     def remove(self, series: int) -> None:
-        """Forget a series; what it taught about its program stays."""
-        slot = self._slot_of.pop(series, None)
-        if slot is not None:
+        """Watch a series no more; what it taught about its program is kept."""
+        if series in self._slot_of:
+            self._keep(series)
+            self._episodes.drop(series)
+            self._free.append(self._slot_of.pop(series))
             del self._program[series]
-            self._episodes.pop(series, None)
-            self._free.append(slot)
 
     def mark(self, episode: int, useful: bool) -> None:
-        """Take the user's word on an episode."""
+        """Take the user's word on an episode: its like stay quiet if it was not useful, and never if it was."""
+        catalogues = {series: self._catalogue(program) for series, program in self._program.items()}
+        if not self._episodes.mark(episode, useful, catalogues):
+            logger.info("no such episode to mark", episode=episode)
 
     def save(self) -> None:
-        """Write what was learnt to the state directory."""
+        """Write what was learnt of every watched program to the state directory."""
+        for series in sorted(self._slot_of):
+            self._keep(series)
 
     def step(self, frame: Frame) -> Verdict:
         """Take one row of samples and say what it means.
@@ -117,44 +142,115 @@ class Engine:
         ShapeError
             If the frame's metrics are not this engine's.
         """
-        if len(frame.metrics) != len(self._metrics):
-            raise ShapeError(f"frame has {len(frame.metrics)} metrics, the engine {len(self._metrics)}")
-        count, width = frame.values.shape
+        if frame.metrics != self._metrics:
+            raise ShapeError(f"frame has other metrics than the engine: {len(frame.metrics)}, {len(self._metrics)}")
         for number in frame.series.tolist():
             if number not in self._slot_of:
                 self.add(number, str(number))
         slots = np.array([self._slot_of[number] for number in frame.series.tolist()], np.intp)
-        life = self._life
-        here = np.isfinite(frame.values).any(axis=1)
-        x = np.where(np.isfinite(frame.values), frame.values, life["last"][slots])
-        gap_ns = GAP_INTERVALS * self._interval_s * 1e9
-        fresh = np.abs(frame.time_ns - life["last_ns"][slots]) > gap_ns
-        life["last"][slots[here]] = x[here]
-        life["last_ns"][slots[here]] = frame.time_ns
+        life, count = self._life, len(slots)
+        known = np.isfinite(frame.values)
+        here = known.any(axis=1)
+        x = np.where(known, frame.values, life["last"][slots])
+        fresh = np.abs(frame.time_ns - life["last_ns"][slots]) > GAP_INTERVALS * self._interval_s * 1e9
+        life["last"][slots[here]], life["last_ns"][slots[here]] = x[here], frame.time_ns
 
-        score, p_value = np.zeros(count), np.ones(count)
-        low, high = np.full((count, width), np.nan), np.full((count, width), np.nan)
+        score, p_value, alarm = np.zeros(count), np.ones(count), np.zeros(count, bool)
+        low, high = np.full((2, count, len(self._metrics)), np.nan)
         ready = life["ready"][slots] & here
         episodes: list[Episode] = []
         if ready.any():
             at = slots[ready]
+            self._settle(at, x[ready], fresh[ready])
             rows = Rows(at, x[ready], self._scale.z(at, x[ready]), fresh[ready])
             low[ready], high[ready] = self._scale.expected(at)
-            score[ready], p_value[ready] = self._judge(rows)
-            self._hysteresis(at, score[ready])
-        quiet = here & ~life["alarm"][slots]
-        self._learn_past(slots[quiet], x[quiet])
-        alarm = life["alarm"][slots] & life["ready"][slots]
-        for i in np.flatnonzero(ready):
-            told = self._episode(frame, i, float(score[i]), float(p_value[i]), bool(alarm[i]), x[i], low[i], high[i])
-            if told is not None:
-                episodes.append(told)
-        progress = np.minimum(1.0, life["seen"][slots] / self._warmup)
+            score[ready], p_value[ready], alarm[ready], u = self._judge(rows, frame.time_ns)
+            episodes = self._narrate(frame, np.flatnonzero(ready), rows, score, p_value, alarm, u, low, high)
+        quiet = here & (~ready | (score < SUSPECT))
+        self._learn(slots[quiet], x[quiet])
+        progress = np.where(life["ready"][slots], 1.0, life["seen"][slots] / self._warmup)
         return Verdict(frame.series, score, p_value, progress, alarm, low, high, tuple(episodes))
 
-    def _learn_past(self, slots: Slots, x: Floats) -> None:
+    def _parts(self) -> list[SlotArrays]:
+        return [self._life, self._scale, self._calibration, self._threshold, *self._evidences]
+
+    def _settle(self, slots: Slots, x: Floats, fresh: Bools) -> None:
+        """After a gap or a restart let staircases start where they are, and hold alarms for a while."""
+        settle = self._life["settle"]
+        settle[slots] = np.where(fresh, SETTLE_ROWS, np.maximum(settle[slots] - 1, 0))
+        young = slots[settle[slots] > 0]
+        if len(young):
+            self._scale.restart(young, x[settle[slots] > 0])
+
+    def _judge(self, rows: Rows, time_ns: int) -> tuple[Floats, Floats, Bools, Floats]:
+        raw = np.stack([evidence.score(rows) for evidence in self._evidences], axis=1)
+        u = self._calibration.u(rows.slots, raw)
+        combined = self._fusion.combine(u)
+        held = self._life["settle"][rows.slots] > 0
+        score, p_value, alarm = self._threshold.judge(rows.slots, combined, held)
+        rate = np.where(self._threshold.suspicious(rows.slots, score), SLOW, 1.0)
+        for evidence in self._evidences:
+            evidence.update(rows, rate)
+        self._calibration.update(rows.slots, u, rate)
+        self._scale.follow(rows.slots, rows.x, rate * FOLLOW)
+        left = self._life["left_ns"]
+        outside = np.abs(self._scale.deviation(rows.slots, rows.x)) > OUTSIDE
+        left[rows.slots] = np.where(outside, np.where(left[rows.slots] > 0, left[rows.slots], time_ns), 0)
+        self.dump = (rows.slots, raw, u)
+        return score, p_value, alarm, u
+
+    def _narrate(
+        self,
+        frame: Frame,
+        places: NDArray[np.intp],
+        rows: Rows,
+        score: Floats,
+        p_value: Floats,
+        alarm: Bools,
+        u: Floats,
+        low: Floats,
+        high: Floats,
+    ) -> list[Episode]:
+        """Turn alarms into episodes; takes the user's silence into account in ``alarm``."""
+        numbers = frame.series.tolist()
+        concerned = self._episodes.concerned()
+        pick = [k for k, i in enumerate(places) if alarm[i] or numbers[i] in concerned]
+        if not pick:
+            return []
+        some = Rows(rows.slots[pick], rows.x[pick], rows.z[pick], rows.fresh[pick])
+        blame = self._blame(some, u[pick])
+        deviation = self._scale.deviation(some.slots, some.x)
+        lasting = self._threshold.lasting(some.slots)
+        told: list[Episode] = []
+        for n, k in enumerate(pick):
+            i, slot = int(places[k]), int(some.slots[n])
+            series, catalogue = numbers[i], self._catalogue(self._program[numbers[i]])
+            look = Look(
+                frame.time_ns, bool(alarm[i]), float(score[i]), float(p_value[i]), u[k], blame[n], deviation[n],
+                some.x[n], low[i], high[i], self._life["left_ns"][slot],
+            )  # fmt: skip
+            told += self._episodes.look(series, look, catalogue)
+            if self._episodes.silent(series):
+                alarm[i] = False
+            if lasting[n]:
+                told += self._episodes.accept(series, frame.time_ns, catalogue)
+                self._scale.accept(some.slots[n : n + 1])
+                self._threshold.calm(some.slots[n : n + 1])
+        return told
+
+    def _blame(self, rows: Rows, u: Floats) -> Floats:
+        """Return shape ``(K, M)``: each metric's part in what the evidences say, weighted by how loud they are."""
+        total = np.zeros(rows.z.shape)
+        for e, evidence in enumerate(self._evidences):
+            part = evidence.blame(rows)
+            total += np.maximum(u[:, e], 0.0)[:, None] * part / np.maximum(part.sum(axis=1), 1e-300)[:, None]
+        share: Floats = total / np.maximum(total.sum(axis=1), 1e-300)[:, None]
+        return share
+
+    def _learn(self, slots: Slots, x: Floats) -> None:
         life = self._life
-        slots, x = slots[life["seen"][slots] < self._history], x[life["seen"][slots] < self._history]
+        young = life["seen"][slots] < self._history
+        slots, x = slots[young], x[young]
         life["history"][slots, life["seen"][slots]] = x
         life["seen"][slots] += 1
         due = self._warmup
@@ -168,74 +264,78 @@ class Engine:
             self._scale.learn(slots, past_x)
             past = Past(slots, past_x, self._scale.past_z(slots, past_x))
             for e, evidence in enumerate(self._evidences):
-                self._calibration.learn(slots, e, evidence.fit(past))
+                if length >= evidence.min_rows:
+                    self._calibration.learn(slots, e, evidence.fit(past))
             self._life["ready"][slots] = True
 
-    def _judge(self, rows: Rows) -> tuple[Floats, Floats]:
-        raw = np.stack([e.score(rows) for e in self._evidences], axis=1)
-        u = self._calibration.u(rows.slots, raw)
-        combined = self._combine(u)
-        life = self._life
-        alarm = life["alarm"][rows.slots]
-        rate = np.where(~alarm & (combined < LEVEL), 1.0, np.where(life["since"][rows.slots] > 180, 2.0, 0.1))
-        for evidence in self._evidences:
-            evidence.update(rows, rate)
-        self._calibration.update(rows.slots, u, rate)
-        self._scale.follow(rows.slots, rows.x, rate * 5e-3)
-        self.dump = (rows.slots, raw, u)
-        return combined / LEVEL, np.array([max(1e-300, 0.5 * erfc(c / sqrt(2))) for c in combined])
+    def _catalogue(self, program: str) -> Catalogue:
+        return self._catalogues.setdefault(program, Catalogue())
 
-    def _combine(self, u: Floats) -> Floats:
-        v = np.clip(u, 0.0, 30.0)
-        return np.sort(v, axis=1)[:, 1]
+    def _keep(self, series: int) -> None:
+        """Keep what a series taught about its program."""
+        slot, program = self._slot_of[series], self._program[series]
+        if not self._life["ready"][slot]:
+            return
+        state = {f"{part.name}/{name}": a for part in self._parts() for name, a in part.state(slot).items()}
+        state.update(self._catalogue(program).arrays(len(self._metrics)))
+        if self._store is None:
+            self._learnt.pop(program, None)
+            self._learnt[program] = state
+            if len(self._learnt) > MOST_PROGRAMS:
+                del self._learnt[next(iter(self._learnt))]
+            return
+        try:
+            self._store.write(program, self._meta(), state)
+        except OSError as error:
+            logger.warning("cannot save what was learnt", program=program, error=str(error))
 
-    def _hysteresis(self, slots: Slots, score: Floats) -> None:
-        life = self._life
-        hits = np.where(score > 1.0, life["hits"][slots] + 1, np.maximum(life["hits"][slots] - 1, 0))
-        quiet = np.where(score < LEAVE_AT, life["quiet"][slots] + 1, 0)
-        alarm = life["alarm"][slots]
-        enter, leave = ~alarm & (hits >= ENTER), alarm & (quiet >= LEAVE)
-        life["alarm"][slots] = (alarm | enter) & ~leave
-        life["since"][slots] = np.where(alarm, life["since"][slots] + 1, 0)
-        life["hits"][slots] = np.where(leave, 0, hits)
-        life["quiet"][slots] = quiet
+    def _start_warm(self, slot: int, series: int, program: str) -> None:
+        """Take over what is known of a program, if anything that fits."""
+        state = self._learnt.get(program)
+        if self._store is not None:
+            found = self._store.read(program)
+            if found is None or found[0] != {**self._meta(), "program": program}:
+                return
+            state = found[1]
+        if state is None:
+            return
+        parts = self._parts()
+        states = {part.name: _below(part.name, state) for part in parts}
+        try:
+            for part in parts:
+                part.check(states[part.name])
+            catalogue = Catalogue.from_arrays(state)
+        except (ShapeError, KeyError, ValueError) as error:
+            logger.info("learnt state does not fit, learning anew", program=program, reason=str(error))
+            return
+        for part in parts:
+            part.restore(slot, states[part.name])
+        self._catalogues.setdefault(program, catalogue)
+        one = np.array([slot])
+        self._threshold.calm(one)
+        self._life["last_ns"][one] = np.iinfo(np.int64).min // 2
+        self._life["left_ns"][one] = 0
 
-    def _episode(
-        self, frame: Frame, i: int, score: float, p: float, alarm: bool, x: Floats, low: Floats, high: Floats
-    ) -> Episode | None:
-        number = int(frame.series[i])
-        known = self._episodes.get(number)
-        if known is None and not alarm:
-            return None
-        outside = np.maximum(np.maximum(low - x, x - high), 0.0) / np.maximum(high - low, 1e-12)
-        share = outside / max(float(outside.sum()), 1e-12)
-        blames = tuple(
-            Blame(
-                self._metrics[m].name,
-                float(share[m]),
-                float(x[m]),
-                float(low[m]),
-                float(high[m]),
-                known.opened_ns if known else frame.time_ns,
-            )
-            for m in np.argsort(-share)[:TOP_BLAMES]
-            if share[m] > 0
-        )
-        if known is None:
-            self._number += 1
-            new = Episode(
-                self._number, number, Phase.OPENED, EpisodeKind.ANOMALY, frame.time_ns, frame.time_ns, score, p,
-                tuple(e.name for e in self._evidences), blames,
-            )  # fmt: skip
-            self._episodes[number] = new
-            return new
-        phase = Phase.UPDATED if alarm else Phase.CLOSED
-        new = Episode(
-            known.number, number, phase, known.kind, known.opened_ns, frame.time_ns, max(score, known.score),
-            min(p, known.p_value), known.detectors, blames or known.blames, known.recurrence,
-        )  # fmt: skip
-        if alarm:
-            self._episodes[number] = new
-            return new if score > 1.5 * known.score else None
-        del self._episodes[number]
-        return new
+    def _meta(self) -> dict[str, Any]:
+        return {"metrics": [metric.name for metric in self._metrics], "interval_s": self._interval_s}
+
+
+def _below(name: str, state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {key[len(name) + 1 :]: array for key, array in state.items() if key.startswith(name + "/")}
+
+
+def _make(settings: Settings, metrics: int, interval_s: float) -> tuple[list[Evidence], tuple[EvidenceState, ...]]:
+    """Return the evidences that are on, and the state of all."""
+    made: list[Evidence] = []
+    states: list[EvidenceState] = []
+    memory_rows = round(settings.memory_s / interval_s)
+    for name in REGISTRY:
+        if name not in settings.evidences:
+            states.append(EvidenceState(name, "off", "not in the settings"))
+            continue
+        cls = evidence_class(name)
+        why = cls.absent()
+        states.append(EvidenceState(name, "absent" if why else "on", why))
+        if not why:
+            made.append(cls(Setup(metrics, interval_s, memory_rows, settings.evidences[name])))
+    return made, tuple(states)

@@ -61,6 +61,11 @@ class Past:
     def __len__(self) -> int:
         return self.z.shape[1]
 
+    def live(self) -> Floats:
+        """Return shape ``(K,)``: how many metrics varied, and no fewer than an eighth of them."""
+        varied = (np.ptp(self.z, axis=1) > 0.0).sum(axis=1)
+        return np.maximum(varied, self.z.shape[2] / 8.0)
+
     def part(self, start: int, stop: int) -> Past:
         """Return rows ``start`` to ``stop`` of every series."""
         return Past(self.slots, self.x[:, start:stop], self.z[:, start:stop])
@@ -121,6 +126,10 @@ class Evidence(SlotArrays, ABC):
     """Tuning keys: ``key: (default, lowest, highest)``."""
     min_rows: int = 30
     """Rows of past that :meth:`fit` needs; with less the evidence stays silent."""
+
+    typical: ClassVar[tuple[float, float] | None] = None
+    """Median and robust spread of the score's logarithm in normal times, where the scale is the same for every
+    process; the calibration starts from them."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()

@@ -21,6 +21,10 @@ BLOCKS, BLOCK_ROWS = 3, 15
 """A step is accepted when it has held for three blocks of rows."""
 STEP_AWAY, STEP_RANGE = 3.0, 0.5
 """... and lies more than three spreads away, with a range below half of that."""
+RECENT = 1 / 30
+"""Weight of a row in the recent level."""
+MOVED = 1.5
+"""Spreads by which a metric has moved for good when a new normal is accepted."""
 
 
 def robust_spread(values: Floats) -> Floats:
@@ -52,6 +56,7 @@ class Scale(SlotArrays):
         self.declare("highs", (BLOCKS, metrics), fill=-np.inf)
         self.declare("rows", (), np.int64)
         self.declare("baseline", (metrics,))
+        self.declare("recent", (metrics,))
 
     def learn(self, slots: Slots, x: Floats) -> None:
         """Learn from past samples of shape ``(K, T, M)``."""
@@ -86,6 +91,7 @@ class Scale(SlotArrays):
     def follow(self, slots: Slots, x: Floats, rate: Floats) -> None:
         """Let the expected value drift with the samples, and accept steps that hold; ``rate`` has shape ``(K,)``."""
         far = self._far(slots, x)
+        self["recent"][slots] += RECENT * (far - self["recent"][slots])
         baseline = self["baseline"]
         baseline[slots] += rate[:, None] * np.clip(far - self["offset"][slots] - baseline[slots], -1.0, 1.0)
         block = self["rows"][slots] // BLOCK_ROWS % BLOCKS
@@ -106,6 +112,22 @@ class Scale(SlotArrays):
         steady = high - low < np.maximum(STEP_RANGE * away, 1.0)
         moved: NDArray[np.bool_] = self["staircase"][slots] & (away > STEP_AWAY) & steady
         self["offset"][slots] = np.where(moved, middle, self["offset"][slots])
+
+    def deviation(self, slots: Slots, x: Floats) -> Floats:
+        """Return how many spreads samples of shape ``(K, M)`` are from what is expected, signed and not clipped."""
+        return self._far(slots, x) - self["offset"][slots] - self["baseline"][slots]
+
+    def restart(self, slots: Slots, x: Floats) -> None:
+        """Let staircases start from these samples."""
+        self["offset"][slots] = np.where(self["staircase"][slots], self._far(slots, x), self["offset"][slots])
+        self["rows"][slots] = 0
+
+    def accept(self, slots: Slots) -> None:
+        """Make the level of the last rows the reference of all metrics that left it."""
+        recent, offset = self["recent"][slots], self["offset"][slots]
+        self["offset"][slots] = np.where(np.abs(recent - offset) > MOVED, recent, offset)
+        self["baseline"][slots] = 0.0
+        self["rows"][slots] = 0
 
     def expected(self, slots: Slots, width: float = 3.0) -> tuple[Floats, Floats]:
         """Return the range, ``width`` spreads to both sides, in which samples are expected, in sample units."""

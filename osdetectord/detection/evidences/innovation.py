@@ -12,12 +12,14 @@ from osdetectord.detection.slots import Floats
 
 LAG = 3
 LEAST_SPREAD = 0.3
+MOST = 20.0
 
 
 class Innovation(Evidence):
     """Smoothed mean of the absolute change over three rows, in units of its own spread."""
 
     name = "innovation"
+    typical = (-0.42, 0.25)
     options: ClassVar[Options] = {"smoothing": (0.25, 0.01, 1.0)}
 
     def __init__(self, setup: Setup) -> None:
@@ -26,17 +28,20 @@ class Innovation(Evidence):
         self.declare("filled", (), np.int64)
         self.declare("spread", (setup.metrics,), fill=1.0)
         self.declare("smooth")
+        self.declare("live", fill=1.0)
         self._alpha = setup.options["smoothing"] * (0.5 if setup.slow else 1.0)
 
     def learn(self, past: Past) -> None:
         change = (past.z[:, LAG:] - past.z[:, :-LAG]) / LAG
         spread = np.maximum(NORMAL_CONSISTENCY * np.median(np.abs(change), axis=1), LEAST_SPREAD)
-        energy = np.clip(np.abs(change) / spread[:, None], 0.0, 20.0).mean(axis=2)
+        live = past.live()
+        energy = np.clip(np.abs(change) / spread[:, None], 0.0, MOST).sum(axis=2) / live[:, None]
         smooth = energy[:, 0]
         for t in range(1, energy.shape[1]):
             smooth = smooth + self._alpha * (energy[:, t] - smooth)
         self["spread"][past.slots] = spread
         self["smooth"][past.slots] = smooth
+        self["live"][past.slots] = live
         self["recent"][past.slots] = past.z[:, -LAG:]
         self["filled"][past.slots] = LAG
 
@@ -45,7 +50,7 @@ class Innovation(Evidence):
 
     def score(self, rows: Rows) -> Floats:
         smooth = np.where(rows.fresh, 0.0, self["smooth"][rows.slots])
-        energy = self.blame(rows).mean(axis=1)
+        energy = self.blame(rows).sum(axis=1) / self["live"][rows.slots]
         return np.where(self._filled(rows) >= LAG, smooth + self._alpha * (energy - smooth), smooth)
 
     def update(self, rows: Rows, rate: Floats) -> None:
@@ -58,4 +63,4 @@ class Innovation(Evidence):
     def blame(self, rows: Rows) -> Floats:
         change = np.abs(rows.z - self["recent"][rows.slots, 0]) / LAG / self["spread"][rows.slots]
         known = self._filled(rows) >= LAG
-        return np.where(known[:, None], np.clip(change, 0.0, 20.0), 0.0)
+        return np.where(known[:, None], np.clip(change, 0.0, MOST), 0.0)

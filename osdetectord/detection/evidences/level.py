@@ -13,11 +13,12 @@ class Level(Deviation):
     """Mean log-energy of the deviations; the logarithm keeps one wild metric from deciding alone."""
 
     name = "level"
+    typical = (-0.35, 0.41)
     options: ClassVar[Options] = {"smoothing": (0.3, 0.01, 1.0)}
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup, setup.options["smoothing"], follow=1 / 1500 if setup.slow else 1 / 1000, slew=3.0)
 
     def score(self, rows: Rows) -> Floats:
-        mean: Floats = self.blame(rows).mean(axis=1)
+        mean: Floats = self.blame(rows).sum(axis=1) / self["live"][rows.slots]
         return mean

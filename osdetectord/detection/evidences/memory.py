@@ -27,6 +27,7 @@ class Memory(Evidence):
     """
 
     name = "memory"
+    typical = (-0.75, 0.36)
     options: ClassVar[Options] = {"smoothing": (0.3, 0.01, 1.0), "states": (256, 32, 4096)}
 
     def __init__(self, setup: Setup) -> None:
@@ -41,6 +42,7 @@ class Memory(Evidence):
         self.declare("waited", (), np.int64)
         self.declare("states", (self._size, setup.metrics), np.float32)
         self.declare("squares", (self._size,), np.float32, np.inf)
+        self.declare("live", fill=1.0)
         self.declare("held", (), np.int64)
         self.declare("oldest", (), np.int64)
         self.declare("stride", (), np.int64, 1)
@@ -49,6 +51,7 @@ class Memory(Evidence):
         smooth = ewma(past.z, self._alpha)
         self.clear(past.slots)
         self["smooth"][past.slots] = smooth[:, -1]
+        self["live"][past.slots] = past.live()
         for t in range(len(past)):
             self._remember(past.slots, smooth[:, t], np.ones(len(past.slots), bool))
 
@@ -74,7 +77,7 @@ class Memory(Evidence):
         distance = self._squared(rows.slots, self._smoothed(rows).astype(np.float32))
         nearest = np.partition(distance, NEIGHBOUR - 1, axis=1)[:, NEIGHBOUR - 1].astype(np.float64)
         nearest[self["held"][rows.slots] < NEIGHBOUR] = 0.0
-        return np.sqrt(np.maximum(nearest, 0.0) / self.setup.metrics)
+        return np.sqrt(np.maximum(nearest, 0.0) / self["live"][rows.slots])
 
     def update(self, rows: Rows, rate: Floats) -> None:
         smooth = self._smoothed(rows)

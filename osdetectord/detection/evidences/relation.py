@@ -23,6 +23,7 @@ class Relation(Evidence):
     """
 
     name = "relation"
+    typical = (-0.37, 0.41)
     options: ClassVar[Options] = {"smoothing": (0.3, 0.01, 1.0), "ridge": (3.0, 0.01, 100.0)}
 
     def __init__(self, setup: Setup) -> None:
@@ -31,6 +32,7 @@ class Relation(Evidence):
         self.declare("smooth", (setup.metrics,))
         self.declare("residual", (setup.metrics, setup.metrics), np.float32)
         self.declare("spread", (setup.metrics,), fill=1.0)
+        self.declare("live", fill=1.0)
 
     def learn(self, past: Past) -> None:
         smooth = ewma(past.z, self._alpha)
@@ -41,13 +43,14 @@ class Relation(Evidence):
         self["residual"][past.slots] = operator
         self["spread"][past.slots] = np.hypot(robust_spread(np.matmul(seen, operator)), LEAST_SPREAD)
         self["smooth"][past.slots] = smooth[:, -1]
+        self["live"][past.slots] = past.live()
 
     def _smoothed(self, rows: Rows) -> Floats:
         smooth = np.where(rows.fresh[:, None], 0.0, self["smooth"][rows.slots])
         return smooth + self._alpha * (rows.z - smooth)
 
     def score(self, rows: Rows) -> Floats:
-        mean: Floats = self.blame(rows).mean(axis=1)
+        mean: Floats = self.blame(rows).sum(axis=1) / self["live"][rows.slots]
         return mean
 
     def update(self, rows: Rows, rate: Floats) -> None:

@@ -18,13 +18,15 @@ class Sparse(Deviation):
     """Mean log-energy of the loudest deviations from a baseline of minutes."""
 
     name = "sparse"
+    typical = (0.79, 0.38)
     options: ClassVar[Options] = {"smoothing": (0.3, 0.01, 1.0), "share": (SHARE, 0.01, 1.0)}
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup, setup.options["smoothing"], follow=0.005, slew=0.5)
-        self._loudest = max(1, round(setup.options["share"] * setup.metrics))
+        self._share = setup.options["share"]
 
     def score(self, rows: Rows) -> Floats:
-        energy = self.blame(rows)
-        mean: Floats = np.partition(energy, -self._loudest, axis=1)[:, -self._loudest :].mean(axis=1)
+        loudest = -np.sort(-self.blame(rows), axis=1)
+        count = np.maximum(1, np.rint(self._share * self["live"][rows.slots])).astype(np.intp)
+        mean: Floats = np.cumsum(loudest, axis=1)[np.arange(len(rows)), count - 1] / count
         return mean

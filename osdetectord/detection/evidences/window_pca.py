@@ -15,9 +15,10 @@ MOST_WINDOWS = 480
 
 
 class WindowPca(Evidence):
-    """Root of the squared residual of a window of rows against its principal components."""
+    """Root mean squared residual of a window of rows against its principal components."""
 
     name = "window_pca"
+    typical = (-0.19, 0.38)
     options: ClassVar[Options] = {"rows": (10, 2, 60)}
 
     def __init__(self, setup: Setup) -> None:
@@ -27,6 +28,7 @@ class WindowPca(Evidence):
         self.declare("recent", (self._rows - 1, setup.metrics), np.float32)
         self.declare("mean", (size,), np.float32)
         self.declare("components", (COMPONENTS, size), np.float32)
+        self.declare("live", fill=1.0)
         self.declare("filled", (), np.int64)
 
     def learn(self, past: Past) -> None:
@@ -35,6 +37,7 @@ class WindowPca(Evidence):
         flat = windows[:, ::stride].reshape(len(past.slots), -1, self._rows * self.setup.metrics)
         mean = flat.mean(axis=1)
         self["mean"][past.slots] = mean
+        self["live"][past.slots] = past.live()
         components = np.zeros((len(past.slots), *self["components"].shape[1:]))
         for k, centred in enumerate(flat - mean[:, None]):
             # the smaller of the two Gram matrices gives the same components as an SVD of the windows
@@ -59,7 +62,7 @@ class WindowPca(Evidence):
 
     def score(self, rows: Rows) -> Floats:
         residual = self._residual(rows)
-        return np.sqrt((residual * residual).sum(axis=1))
+        return np.sqrt((residual * residual).sum(axis=1) / (self._rows * self["live"][rows.slots]))
 
     def update(self, rows: Rows, rate: Floats) -> None:
         recent = self["recent"]

@@ -1,0 +1,388 @@
+"""Detection over files: the same engine, fed from CSV, without daemon or root."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import io
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from osdetectord.anomaly import Blame, Episode, EpisodeKind, Phase
+from osdetectord.detection.engine import Engine
+from osdetectord.detection.settings import Settings
+from osdetectord.errors import ConfigError, OsdetectorError
+from osdetectord.metric import Kind, Metric
+from osdetectord.sample import Frame
+from osdetectord.verdict import Verdict
+
+TIMES = ("t", "TIME")
+LABEL = "label"
+ENDINGS = (".csv", ".csv.gz")
+EXIT_FAILED, EXIT_USAGE = 1, 2
+MOST_SIDE_BY_SIDE = 64
+
+
+class InputError(OsdetectorError):
+    """A file is not a table of numbers; says file, row, column and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file's rows.
+
+    Parameters
+    ----------
+    name
+        The file's name up to its first dot.
+    times
+        The time column as it was written, or the row's number.
+    metrics
+        Names of the columns.
+    values
+        Shape ``(rows, metrics)``; NaN where a field is empty.
+    """
+
+    name: str
+    times: tuple[str, ...]
+    metrics: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What detection said of a table: one entry for each row, and its anomalies."""
+
+    score: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+    alarm: NDArray[np.bool_]
+    anomaly: NDArray[np.int64]
+    top: tuple[str, ...]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    anomalies: tuple[tuple[int, int, Episode], ...]
+    """First row, last row and last state of each."""
+
+
+def read(path: Path) -> Table:
+    """Return the table in a CSV file, plain or gzipped.
+
+    Raises
+    ------
+    InputError
+        If it is none; the message names file, row (the header is row 1), column and value.
+    """
+    try:
+        content = path.read_bytes()
+        if path.name.endswith(".gz"):
+            content = gzip.decompress(content)
+        text = content.decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(f"{path}: cannot be read: {reason}") from None
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(lines, None)
+        if not header:
+            raise InputError(f"{path}: row 1: no header")
+        return _table(path, [name.strip() for name in header], lines)
+    except csv.Error as error:
+        raise InputError(f"{path}: row {lines.line_num}: {error}") from None
+
+
+def _table(path: Path, header: list[str], lines: Iterator[list[str]]) -> Table:
+    timed = header[0] in TIMES
+    columns = [i for i, name in enumerate(header) if name != LABEL and not (timed and i == 0)]
+    names = [header[i] for i in columns]
+    if not names:
+        raise InputError(f"{path}: row 1: no metric")
+    for i, name in zip(columns, names, strict=True):
+        if not name or names.count(name) > 1:
+            raise InputError(f"{path}: row 1, column {i + 1}: {name!r} is not a name of its own")
+    times, values = [], []
+    for number, row in enumerate(lines, start=2):
+        if not row:
+            continue
+        if timed and row[0] == "END":
+            break
+        if len(row) != len(header):
+            raise InputError(f"{path}: row {number}: {len(row)} fields, the header has {len(header)}")
+        times.append(row[0] if timed else str(number - 2))
+        values.append([_number(path, number, header[i], row[i]) for i in columns])
+    return Table(
+        path.name.split(".")[0], tuple(times), tuple(names), np.array(values, np.float64).reshape(-1, len(names))
+    )
+
+
+def _number(path: Path, row: int, column: str, text: str) -> float:
+    text = text.strip()
+    if not text:
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputError(f"{path}: row {row}, column {column}: {text!r} is not a number") from None
+    return value if math.isfinite(value) else math.nan
+
+
+def detect(
+    tables: Sequence[Table], settings: Settings, interval_s: float, progress: Progress | None = None
+) -> list[Outcome]:
+    """Return what the engine says of tables with the same metrics, row by row.
+
+    The tables are watched side by side, because that is fast; none knows of another, and no row is judged by what
+    follows it.
+    """
+    metrics = tuple(Metric(name, "", Kind.GAUGE) for name in tables[0].metrics)
+    engine = Engine(settings, metrics, interval_s)
+    traces = [_Trace(table) for table in tables]
+    for number, table in enumerate(tables):
+        engine.add(number, f"{number} {table.name}")
+    for t in range(max(len(table.values) for table in tables)):
+        here = [number for number, table in enumerate(tables) if t < len(table.values)]
+        values = np.stack([tables[number].values[t] for number in here])
+        time_ns = round((t + 1) * interval_s * 1e9)
+        verdict = engine.step(Frame(time_ns, interval_s, np.array(here, np.uint64), metrics, values))
+        for i, number in enumerate(here):
+            traces[number].take(t, i, verdict)
+        if progress is not None:
+            progress.advance(len(here))
+    return [trace.outcome() for trace in traces]
+
+
+class _Trace:
+    """Gathers what is said of one table."""
+
+    def __init__(self, table: Table) -> None:
+        rows = len(table.values)
+        self._score, self._p_value, self._top = np.zeros(rows), np.ones(rows), [""] * rows
+        self._alarm, self._anomaly = np.zeros(rows, bool), np.zeros(rows, np.int64)
+        self._low, self._high = np.full((2, *table.values.shape), np.nan)
+        self._seen: dict[int, tuple[int, int, Episode]] = {}
+        self._numbers: dict[int, int] = {}
+        self._open: Episode | None = None
+
+    def take(self, t: int, i: int, verdict: Verdict) -> None:
+        self._score[t], self._p_value[t], self._alarm[t] = verdict.score[i], verdict.p_value[i], verdict.alarm[i]
+        self._low[t], self._high[t] = verdict.low[i], verdict.high[i]
+        for episode in verdict.episodes:
+            if episode.series == int(verdict.series[i]):
+                number = self._numbers.setdefault(episode.number, len(self._numbers) + 1)
+                first = self._seen[number][0] if number in self._seen else t
+                self._seen[number] = (first, t, replace(episode, number=number))
+                point = episode.kind is EpisodeKind.NEW_NORMAL
+                if not point:
+                    self._open = None if episode.phase is Phase.CLOSED else self._seen[number][2]
+        if self._alarm[t] and self._open is not None:
+            self._anomaly[t] = self._open.number
+            self._top[t] = self._open.blames[0].metric if self._open.blames else ""
+
+    def outcome(self) -> Outcome:
+        found = tuple(self._seen.values())
+        return Outcome(
+            self._score, self._p_value, self._alarm, self._anomaly, tuple(self._top), self._low, self._high, found
+        )
+
+
+def write(outcome: Outcome, table: Table, out: Path) -> None:
+    """Write ``NAME.csv``, a row for each row of the table, and ``NAME.anomalies.csv``."""
+    with (out / f"{table.name}.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("t", "score", "p_value", "alarm", "anomaly", "top"))
+        for t, time in enumerate(table.times):
+            score, p_value = f"{outcome.score[t]:.9g}", f"{outcome.p_value[t]:.6g}"
+            number = outcome.anomaly[t] or ""
+            writer.writerow((time, score, p_value, int(outcome.alarm[t]), number, outcome.top[t]))
+    with (out / f"{table.name}.anomalies.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("anomaly", "kind", "first", "last", "score", "p_value", "recurrence", "detectors", "metrics"))
+        for first, last, episode in outcome.anomalies:
+            writer.writerow(
+                (
+                    episode.number,
+                    episode.kind.value,
+                    table.times[first],
+                    table.times[last],
+                    f"{episode.score:.6g}",
+                    f"{episode.p_value:.6g}",
+                    episode.recurrence,
+                    " ".join(episode.detectors),
+                    "; ".join(_sentence(blame) for blame in episode.blames),
+                )
+            )
+
+
+def _sentence(blame: Blame) -> str:
+    return f"{blame.metric} {blame.share:.0%} {blame.observed:.6g} expected {blame.low:.6g}..{blame.high:.6g}"
+
+
+def plot(outcome: Outcome, table: Table, path: Path) -> None:
+    """Draw score, alarms and the blamed metrics with their expectation."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    blamed = [blame.metric for _, _, episode in outcome.anomalies for blame in episode.blames[:1]]
+    shown = list(dict.fromkeys(sorted(blamed, key=blamed.count, reverse=True)))[:4] or list(table.metrics[:1])
+    figure = Figure(figsize=(12, 2 * (len(shown) + 1)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(shown) + 1, 1, sharex=True, squeeze=False)[:, 0]
+    rows = np.arange(len(table.values))
+    for axis, name in zip(axes, shown, strict=False):
+        column = table.metrics.index(name)
+        axis.fill_between(rows, outcome.low[:, column], outcome.high[:, column], alpha=0.3, label="expected")
+        axis.plot(rows, table.values[:, column], linewidth=0.7)
+        axis.set_title(name, loc="left", fontsize=9)
+    axes[-1].plot(rows, outcome.score, linewidth=0.7)
+    axes[-1].axhline(1.0, color="grey", linewidth=0.5)
+    axes[-1].set_title("score", loc="left", fontsize=9)
+    for axis in axes:
+        axis.fill_between(
+            rows, 0, 1, where=outcome.alarm, color="red", alpha=0.15, transform=axis.get_xaxis_transform()
+        )
+    figure.savefig(path, dpi=110)
+
+
+class Progress:
+    """A bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        self._total, self._stream, self._done, self._shown = max(1, total), stream, 0, -1
+        self._wanted = stream.isatty()
+
+    def advance(self, rows: int) -> None:
+        """Count rows done."""
+        self._done += rows
+        percent = 100 * self._done // self._total
+        if self._wanted and percent != self._shown:
+            self._shown = percent
+            bar = "#" * (percent // 4)
+            end = "\n" if self._done >= self._total else ""
+            print(f"\r[{bar:25}] {percent:3d} %", end=end, file=self._stream, flush=True)
+
+
+def files(arguments: Sequence[str]) -> list[Path]:
+    """Return the files meant: each argument, or the tables in it if it is a directory, by name."""
+    found = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.name.endswith(ENDINGS))
+            if not inside:
+                raise InputError(f"{path}: no .csv and no .csv.gz in it")
+            found += inside
+        else:
+            found.append(path)
+    names: dict[str, Path] = {}
+    for path in found:
+        name = path.name.split(".")[0]
+        if names.setdefault(name, path) is not path:
+            raise InputError(f"{path}: would be written over {names[name]}, both are named {name}")
+    return found
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Return the settings that file and options give; raises :class:`ConfigError`."""
+    values: dict[str, Any] = {}
+    if options.config is not None:
+        try:
+            loaded = yaml.safe_load(options.config.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{options.config}: {' '.join(str(error).split())}") from None
+        if not isinstance(loaded, Mapping | None):
+            raise InputError(f"{options.config}: not a mapping of keys to values")
+        values.update(loaded or {})
+    if options.budget is not None:
+        values["budget"] = options.budget
+    if options.warmup is not None:
+        values["warmup_s"] = options.warmup * options.interval
+    if options.detectors is not None:
+        names = [name.strip() for name in options.detectors.split(",") if name.strip()]
+        values["evidences"] = Settings.only(names, values.get("evidences", {}))
+    return Settings.parse(values)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    result = argparse.ArgumentParser(prog="osdctl detect", description="Find anomalies in tables of samples.")
+    result.add_argument("paths", nargs="+", metavar="FILE|DIR", help="CSV with a header, plain or .gz, or a directory")
+    result.add_argument("-o", dest="out", type=Path, required=True, metavar="OUT_DIR", help="where results go")
+    result.add_argument("--warmup", type=_at_least(30, int), metavar="ROWS", help="rows to learn from first")
+    result.add_argument(
+        "--interval", type=_at_least(1e-3, float), default=1.0, metavar="S", help="seconds between rows"
+    )
+    result.add_argument("--budget", type=_at_least(1e-4, float), metavar="N", help="expected false alarms per day")
+    result.add_argument("--detectors", metavar="LIST", help="evidences that take part, by commas")
+    result.add_argument("--config", type=Path, metavar="FILE", help="a detectors.yml")
+    result.add_argument("--plot", action="store_true", help="a PNG for each file")
+    return result
+
+
+def _at_least(least: float, kind: type[int] | type[float]) -> Any:
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(-1)
+        if not least <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g}")
+        return value
+
+    return convert
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; returns 0 done, 1 failed, 2 usage."""
+    options = parser().parse_args(arguments)
+    try:
+        settings = settings_of(options)
+        if options.plot:
+            _need_matplotlib()
+        paths = files(options.paths)
+        tables = [read(path) for path in paths]
+        options.out.mkdir(parents=True, exist_ok=True)
+        progress = Progress(sum(len(table.values) for table in tables), sys.stderr)
+        for group in _alike(tables):
+            for table, outcome in zip(group, detect(group, settings, options.interval, progress), strict=True):
+                write(outcome, table, options.out)
+                if options.plot:
+                    plot(outcome, table, options.out / f"{table.name}.png")
+    except ConfigError as error:
+        print(f"osdctl detect: {error}", file=sys.stderr)
+        return EXIT_USAGE if options.config is None else EXIT_FAILED
+    except OsdetectorError as error:
+        print(f"osdctl detect: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:
+        print(f"osdctl detect: {error.filename or options.out}: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _alike(tables: Sequence[Table]) -> Iterator[list[Table]]:
+    """Yield the tables in groups that can share an engine."""
+    groups: dict[tuple[str, ...], list[Table]] = {}
+    for table in tables:
+        groups.setdefault(table.metrics, []).append(table)
+    for group in groups.values():
+        for start in range(0, len(group), MOST_SIDE_BY_SIDE):
+            yield group[start : start + MOST_SIDE_BY_SIDE]
+
+
+def _need_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise InputError("--plot needs matplotlib, which is not installed (Debian: python3-matplotlib)") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
