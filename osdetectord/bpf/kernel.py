@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from osdetectord import proc
 from osdetectord.bpf.ring import Ring
 from osdetectord.bpf.syscall import Map, Program, close_all, online_cpus, possible_cpus
-from osdetectord.collectors import layout
+from osdetectord.bpf.uprobe import WAYS, Uprobes
+from osdetectord.collectors import layout, uprobe
 from osdetectord.collectors.registry import COLLECTORS, sources
 from osdetectord.core import HookView
 from osdetectord.errors import LoadError
@@ -84,6 +85,7 @@ class Sizes:
             "WAIT_BUCKETS": layout.WAIT_BUCKETS,
             "SUSPECT_SLOTS": layout.SUSPECT_SLOTS,
             "LOST_CAUSES": len(layout.LOST),
+            **uprobe.DEFINES,
         }
 
     def capacity(self, table: str) -> int:
@@ -100,15 +102,22 @@ class Sizes:
 class Kernel:
     """Loaded programs and their tables.  One thread at a time.
 
+    Parameters
+    ----------
+    sizes
+        Bounds of the tables.
+    uprobe_ways
+        Ways to attach to functions of user programs, best first; see :mod:`osdetectord.bpf.uprobe`.
+
     Raises
     ------
     LoadError
         Where the programs can't be compiled, loaded or attached; says why.
     """
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: Sizes, uprobe_ways: Sequence[str] = WAYS) -> None:
         self._sizes = sizes
-        answer, descriptors = _run_loader(sizes)
+        answer, descriptors = _run_loader(sizes, uprobe_ways)
         self._all = descriptors
         fd = descriptors.__getitem__
         self.maps = {
@@ -124,6 +133,7 @@ class Kernel:
             self._ring = Ring(
                 fd(answer["maps"][layout.RING]), sizes.event_pages * os.sysconf("SC_PAGESIZE"), layout.EVENT
             )
+            self.uprobes = _uprobes(answer, descriptors)
             self._learn_namespace()
         except OSError as error:
             self.close()
@@ -297,6 +307,8 @@ class Kernel:
         ring = getattr(self, "_ring", None)
         if ring is not None:
             ring.close()
+        for ring in self.uprobes.rings.values() if hasattr(self, "uprobes") else ():
+            ring.close()
         close_all(self._all)
         self._all = []
 
@@ -327,13 +339,31 @@ def _runtime_directory() -> str | None:
     return None
 
 
-def _plan(sizes: Sizes, tree: str) -> dict[str, Any]:
+def _uprobes(answer: Mapping[str, Any], descriptors: Sequence[int]) -> Uprobes:
+    page = os.sysconf("SC_PAGESIZE")
+    fds = {name: descriptors[index] for name, index in answer["maps"].items()}
+    told = answer["uprobes"]
+    return Uprobes(
+        way=told["way"],
+        why=told["why"],
+        programs={name: descriptors[index] for name, index in told["programs"].items()},
+        maps={
+            name: Map(fds[name], table.key, table.value, uprobe.CAPACITY[name], table.per_cpu)
+            for name, table in uprobe.TABLES.items()
+        },
+        rings={name: Ring(fds[name], uprobe.PAGES[name] * page, record) for name, record in uprobe.RINGS.items()},
+    )
+
+
+def _plan(sizes: Sizes, tree: str, uprobe_ways: Sequence[str]) -> dict[str, Any]:
     return {
         "tree": tree,
         "sources": [str(path) for path in sources()],
         "defines": sizes.defines(),
-        "maps": [*layout.TABLES, layout.RING],
+        "maps": [*layout.TABLES, layout.RING, *uprobe.TABLES, *uprobe.RINGS],
         "programs": ["command", "cpu_flush"],
+        "uprobes": uprobe.PROGRAMS,
+        "uprobe_ways": list(uprobe_ways),
         "chains": {
             collector.name: [
                 {"name": hook.name, "attachments": [[a.program, a.kind.value, a.event] for a in hook.attachments]}
@@ -344,7 +374,7 @@ def _plan(sizes: Sizes, tree: str) -> dict[str, Any]:
     }
 
 
-def _run_loader(sizes: Sizes) -> tuple[dict[str, Any], list[int]]:
+def _run_loader(sizes: Sizes, uprobe_ways: Sequence[str]) -> tuple[dict[str, Any], list[int]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     package = str(Path(__file__).resolve().parents[2])
     environment = dict(os.environ)
@@ -365,7 +395,7 @@ def _run_loader(sizes: Sizes) -> tuple[dict[str, Any], list[int]]:
             )
         try:
             ours.settimeout(LOADER_TIMEOUT_S)
-            message, descriptors = _converse(child, ours, _plan(sizes, tree))
+            message, descriptors = _converse(child, ours, _plan(sizes, tree, uprobe_ways))
         finally:
             child.kill()
             child.wait()

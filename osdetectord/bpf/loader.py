@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from osdetectord.bpf import syscall
+from osdetectord.bpf import syscall, uprobe
 from osdetectord.bpf.btf import Btf
 from osdetectord.bpf.headers import write_tree
 from osdetectord.errors import LoadError
@@ -50,7 +50,11 @@ class Loader:
             from bcc import BPF
         except ImportError as error:
             raise LoadError(f"BCC's Python module is missing ({error}): install python3-bpfcc") from None
-        self._types = {"raw_tracepoint": BPF.RAW_TRACEPOINT, "tracepoint": BPF.TRACEPOINT}
+        self._types = {
+            "raw_tracepoint": BPF.RAW_TRACEPOINT,
+            "tracepoint": BPF.TRACEPOINT,
+            "uprobe": BPF.KPROBE,
+        }
         self._loaded: dict[str, int] = {}
         text = "".join(Path(source).read_text() for source in plan["sources"])
         defines = [f"-D{name}={value}" for name, value in plan["defines"].items()]
@@ -69,13 +73,34 @@ class Loader:
     def program(self, name: str, kind: str = "raw_tracepoint") -> int:
         """Load a program; raises LoadError with the kernel's reason."""
         if name not in self._loaded:
-            before = len(captured())
-            try:
-                self._loaded[name] = int(self._bpf.load_func(name.encode(), self._types[kind]).fd)
-            except Exception as error:  # noqa: BLE001 - BCC raises nothing more special
-                told = captured()[before:]
-                raise LoadError(f"program {name}: {str(error).rsplit(': ', 1)[-1]} {reason(told)}".strip()) from None
+            self._loaded[name] = self._load(name, kind)
         return self._loaded[name]
+
+    def _load(self, name: str, kind: str, attach_type: int = -1) -> int:
+        before = len(captured())
+        # BCC remembers what it loaded, as whatever type that was
+        self._bpf.funcs.pop(name.encode(), None)
+        try:
+            return int(self._bpf.load_func(name.encode(), self._types[kind], attach_type=attach_type).fd)
+        except Exception as error:  # noqa: BLE001 - BCC raises nothing more special
+            told = captured()[before:]
+            raise LoadError(f"program {name}: {str(error).rsplit(': ', 1)[-1]} {reason(told)}".strip()) from None
+
+    def uprobes(self, names: Sequence[str], ways: Sequence[str]) -> tuple[str, str, dict[str, int]]:
+        """Load programs of user functions for the first way of attaching that works: it, why no other, programs."""
+        why: list[str] = []
+        for way in ways:
+            try:
+                programs = {name: self._load(name, "uprobe", uprobe.ATTACH_TYPE[way]) for name in names}
+            except LoadError as error:
+                why.append(f"{way}: {error}")
+                continue
+            refusal = uprobe.refusal(way, programs[names[0]])
+            if not refusal:
+                return way, "; ".join(why), programs
+            why.append(f"{way}: {refusal}")
+            syscall.close_all(list(programs.values()))
+        return "", "; ".join(why), {}
 
     def attach(self, program: str, kind: str, event: str) -> int:
         """Load and attach; returns the descriptor that holds it.  Raises LoadError."""
@@ -132,6 +157,8 @@ def load(plan: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         rank, why, links = loader.serve(hooks)
         answer["hooks"][collector] = [rank, why]
         answer["links"] += [passed(fd) for fd in links]
+    way, why_not, uprobes = loader.uprobes(plan["uprobes"], plan["uprobe_ways"])
+    answer["uprobes"] = {"way": way, "why": why_not, "programs": {name: passed(fd) for name, fd in uprobes.items()}}
     # the programs that are attached too, for their own run time
     answer["attached"] = {name: passed(fd) for name, fd in loader._loaded.items() if name not in answer["programs"]}
     return answer, descriptors

@@ -26,6 +26,8 @@ int cpu_switch(struct bpf_raw_tracepoint_args *ctx)
         STATE_TYPE state = FIELD(STATE_TYPE, prev, task_struct, state);
         // __schedule() of kernel/sched/core.c counts the same way
         bool involuntary = ctx->args[0] || !state;
+        if (out->on_ns)
+            out->cpu_ns += now - out->on_ns;
         if (sum) {
             if (out->on_ns)
                 sum->on_ns += now - out->on_ns;
@@ -84,6 +86,7 @@ int cpu_flush(struct bpf_raw_tracepoint_args *ctx)
     struct totals *sum = totals.lookup(&serial);
     if (sum)
         sum->on_ns += now - t->on_ns;
+    t->cpu_ns += now - t->on_ns;
     t->on_ns = now;
     return 0;
 }

@@ -26,6 +26,7 @@ THREAD = np.dtype(
         ("entered_ns", "<u8"),
         ("on_ns", "<u8"),
         ("queued_ns", "<u8"),
+        ("cpu_ns", "<u8"),
         ("nr", "<u4"),
         ("unused", "<u4"),
     ]

@@ -14,8 +14,11 @@ COLLECTORS: tuple[Collector, ...] = (LifecycleCollector(), CpuCollector(), Sysca
 # what the other sources build on
 COMMON = "watch.bpf.c"
 
+# programs of user functions: attached one by one while the daemon runs
+FUNCTIONS = ("allocation.bpf.c", "uprobe.bpf.c")
+
 
 def sources() -> tuple[Path, ...]:
     """The ``.bpf.c`` files in the order in which they are compiled, as one."""
     here = Path(__file__).parent
-    return tuple(here / name for name in (COMMON, *(collector.source for collector in COLLECTORS)))
+    return tuple(here / name for name in (COMMON, *(collector.source for collector in COLLECTORS), *FUNCTIONS))

@@ -40,6 +40,7 @@ struct thread {
     u64 entered_ns;   // system call under way since, 0 for none
     u64 on_ns;        // on a CPU since, 0 if not
     u64 queued_ns;    // runnable since, 0 if not
+    u64 cpu_ns;       // on a CPU before on_ns, since it is watched
     u32 nr;           // the system call under way
     u32 unused;
 };
