@@ -15,6 +15,11 @@ ROOT = Path(__file__).parents[2]
 FAULT = slice(100, 130)
 
 
+def quick(**kwargs):
+    """Trained in few passes, for tests that do not ask how well it foretells."""
+    return made(Lstm, passes=3, **kwargs)
+
+
 def test_a_shift_of_all_metrics_scores_far_above_everything_before_it():
     z = series(WARMUP + 200)
     z[WARMUP + FAULT.start : WARMUP + FAULT.stop] += 5.0
@@ -42,7 +47,7 @@ def test_forecasts_of_a_regular_signal_beat_repeating_its_last_row():
 
 def test_each_process_has_weights_of_its_own():
     one, other = series(WARMUP), series(WARMUP, seed=29)[:, ::-1] * 2
-    evidence = made(Lstm, capacity=2)
+    evidence = quick(capacity=2)
     fitted(evidence, one, [0])
     before = evidence["recurrent"][0].copy()
 
@@ -54,10 +59,10 @@ def test_each_process_has_weights_of_its_own():
 
 def test_neighbours_do_not_change_a_score():
     z, others = series(WARMUP + 97), series(WARMUP + 97, seed=23)
-    alone = made(Lstm)
+    alone = quick()
     fitted(alone, z[:WARMUP], [0])
     expected = drive(alone, z[WARMUP:])
-    together = made(Lstm, capacity=3)
+    together = quick(capacity=3)
     fitted(together, z[:WARMUP], [0, 2])
     fitted(together, others[:WARMUP], [1])
 
@@ -77,7 +82,7 @@ def test_the_future_does_not_change_a_score():
     other[WARMUP + 53 :] = 12.0
     scores = []
     for rows in (z, other):
-        evidence = made(Lstm)
+        evidence = quick()
         fitted(evidence, rows[:WARMUP], [0])
         scores.append(drive(evidence, rows[WARMUP:]))
 
@@ -86,7 +91,7 @@ def test_the_future_does_not_change_a_score():
 
 def test_score_changes_nothing():
     z = series(WARMUP + 1)
-    evidence = made(Lstm)
+    evidence = quick()
     fitted(evidence, z[:WARMUP], [0])
     before = evidence.state(0)
 
@@ -98,10 +103,10 @@ def test_score_changes_nothing():
 
 def test_a_restored_state_goes_on_as_if_nothing_had_happened():
     z = series(WARMUP + 140)
-    evidence = made(Lstm)
+    evidence = quick()
     fitted(evidence, z[:WARMUP], [0])
     drive(evidence, z[WARMUP : WARMUP + 43])
-    restored = made(Lstm, capacity=2)
+    restored = quick(capacity=2)
     restored.restore(1, evidence.state(0))
 
     rest = z[WARMUP + 43 :]
@@ -110,7 +115,7 @@ def test_a_restored_state_goes_on_as_if_nothing_had_happened():
 
 def test_weights_go_on_learning_in_calm_rows_and_stand_still_in_an_alarm():
     z = series(WARMUP + 40)
-    evidence = made(Lstm)
+    evidence = quick()
     fitted(evidence, z[:WARMUP], [0])
     fresh = evidence["recurrent"][0].copy()
 
@@ -136,19 +141,19 @@ def test_errors_that_stand_out_do_not_raise_the_threshold():
 
 def test_a_gap_is_no_error():
     z = series(WARMUP + 1)
-    evidence = made(Lstm)
+    evidence = quick()
     fitted(evidence, z[:WARMUP], [0])
 
     assert evidence.score(row(z[-1] + 9.0, [0], fresh=True))[0] == 0.0
 
 
 def test_nothing_is_said_before_anything_was_learnt():
-    assert not drive(made(Lstm), series(30)).any()
+    assert not drive(quick(), series(30)).any()
 
 
 @pytest.mark.parametrize("metrics", [1, 45])
 def test_constant_extreme_and_few_rows_give_finite_scores(metrics):
-    evidence = made(Lstm, metrics=metrics)
+    evidence = quick(metrics=metrics)
     past = np.zeros((61, metrics))
     past[::2, 0] = 12.0
     fitted(evidence, past, [0])

@@ -42,7 +42,7 @@ RETHRESHOLD = 30
 """Rows between two looks for the threshold."""
 
 Weights = tuple[Any, ...]
-"""Tensors with the series as first axis: input, recurrent, gate bias, output, bias."""
+"""With the series as first axis: input, recurrent, gate bias, output, bias."""
 Array = NDArray[Any]
 
 
@@ -68,7 +68,7 @@ class Lstm(Evidence):
 
     name = "lstm"
     options: ClassVar[Options] = {
-        "hidden": (16, 2, 128),
+        "hidden": (16, 16, 128),
         "passes": (30, 1, 1000),
         "every": (30, 1, 100000),
         "smoothing": (0.25, 0.01, 1.0),
@@ -115,10 +115,10 @@ class Lstm(Evidence):
         slots = past.slots
         self.clear(slots)
         rows = np.clip(past.z[:, -TRAIN_ROWS:], -INPUT_CLIP, INPUT_CLIP).astype(np.float32)
-        weights = tuple(self._torch.from_numpy(np.repeat(first[None], len(slots), axis=0)) for first in self._first)
-        weights = self._train(weights, rows, int(self.setup.options["passes"]))
+        first = tuple(np.repeat(weight[None], len(slots), axis=0) for weight in self._first)
+        weights = self._train(first, rows, int(self.setup.options["passes"]))
         for name, trained in zip(self._names, weights, strict=True):
-            self[name][slots] = trained.numpy()
+            self[name][slots] = trained
         residual, last, state = self._replay(weights, rows)
         self["forecast"][slots] = last
         self["hidden"][slots], self["cell"][slots] = state
@@ -201,50 +201,39 @@ class Lstm(Evidence):
         order = (self["seen"][slots][:, None] + np.arange(self._recent)) % self._recent
         recent = self["recent"][slots[:, None], order]
         for name, trained in zip(self._names, self._train(self._weights(slots), recent, 1), strict=True):
-            self[name][slots] = trained.numpy()
+            self[name][slots] = trained
 
     def _weights(self, slots: Slots) -> Weights:
-        return tuple(self._torch.from_numpy(self[name][slots]) for name in self._names)
+        return tuple(self[name][slots] for name in self._names)
 
     def _step(self, slots: Slots, now: Array) -> None:
         """Take in the present row and foretell the next one."""
-        torch = self._torch
         weights = self._weights(slots)
-        with torch.no_grad():
-            gates = torch.baddbmm(weights[2], torch.from_numpy(now)[:, None], weights[0])
-            hidden = torch.from_numpy(self["hidden"][slots])[:, None]
-            cell = torch.from_numpy(self["cell"][slots])[:, None]
-            hidden, cell = _cell(torch, gates, hidden, cell, weights[1])
-            forecast = torch.baddbmm(weights[4], hidden, weights[3])
-        self["hidden"][slots] = hidden[:, 0].numpy()
-        self["cell"][slots] = cell[:, 0].numpy()
-        self["forecast"][slots] = forecast[:, 0].numpy()
+        hidden, cell = _advance(weights, now, self["hidden"][slots], self["cell"][slots])
+        self["hidden"][slots], self["cell"][slots] = hidden, cell
+        self["forecast"][slots] = _foretell(weights, hidden)
 
     def _replay(self, weights: Weights, rows: Array) -> tuple[Floats, Array, tuple[Array, Array]]:
         """Return what the forecasts missed of rows 1.., the forecast after the last row, and the state there."""
-        torch = self._torch
-        forecasts = []
-        with torch.no_grad():
-            gates = torch.baddbmm(weights[2], torch.from_numpy(rows), weights[0])
-            hidden = cell = torch.zeros(len(rows), 1, weights[1].shape[1])
-            for t in range(rows.shape[1]):
-                hidden, cell = _cell(torch, gates[:, t : t + 1], hidden, cell, weights[1])
-                forecasts.append(torch.baddbmm(weights[4], hidden, weights[3])[:, 0].numpy())
-        missed = rows[:, 1:].astype(np.float64) - np.stack(forecasts[:-1], axis=1)
-        return missed, forecasts[-1], (hidden[:, 0].numpy(), cell[:, 0].numpy())
+        hidden = cell = np.zeros((len(rows), weights[1].shape[1]), np.float32)
+        missed = np.empty((len(rows), rows.shape[1] - 1, rows.shape[2]))
+        for t in range(rows.shape[1] - 1):
+            hidden, cell = _advance(weights, rows[:, t], hidden, cell)
+            missed[:, t] = rows[:, t + 1] - _foretell(weights, hidden)
+        hidden, cell = _advance(weights, rows[:, -1], hidden, cell)
+        return missed, _foretell(weights, hidden), (hidden, cell)
 
     def _train(self, weights: Weights, rows: Array, passes: int) -> Weights:
         """Return the weights after ``passes`` steps of Adam over all segments of ``rows``, each series on its own."""
         torch = self._torch
-        if len(rows) == 1:
-            # torch 2 multiplies a batch of one by another routine, which rounds differently; no one trains alone
-            twins = tuple(torch.cat([weight, weight]) for weight in weights)
-            return tuple(weight[:1] for weight in self._train(twins, np.concatenate([rows, rows]), passes))
+        # torch rounds the last few elements of an array differently: let them belong to no one
+        rows = np.concatenate([rows, rows[:1], rows[:1]])
         count, length, metrics = rows.shape
         segment = min(SEGMENT, length - 1)
         segments = (length - 1) // segment
-        trained = [weight.clone().requires_grad_(True) for weight in weights]
-        moments = [(torch.zeros_like(weight), torch.zeros_like(weight)) for weight in weights]
+        start = [torch.from_numpy(np.concatenate([weight, weight[:1], weight[:1]])) for weight in weights]
+        trained = [weight.requires_grad_(True) for weight in start]
+        moments = [(torch.zeros_like(weight), torch.zeros_like(weight)) for weight in trained]
         for number in range(1, passes + 1):
             # segments begin elsewhere in each pass, so that every row is both context and target
             begin = (number * 5) % (length - segments * segment)
@@ -263,7 +252,7 @@ class Lstm(Evidence):
                     rate = LEARNING_RATE * (1 - number / (passes + 1)) ** 0.5
                     unbiased = torch.sqrt(square / (1 - 0.99**number)) + 1e-8
                     weight.sub_(rate / (1 - 0.9**number) * mean / unbiased)
-        return tuple(weight.detach() for weight in trained)
+        return tuple(weight.detach().numpy()[:-2] for weight in trained)
 
     def _loss(self, weights: list[Any], given: Any, wanted: Any) -> Any:
         """Sum over series of the mean Huber loss: series do not see each other."""
@@ -285,7 +274,7 @@ class Lstm(Evidence):
 
 
 def _cell(torch: ModuleType, gates: Any, hidden: Any, cell: Any, recurrent: Any) -> tuple[Any, Any]:
-    """One step of an LSTM (Hochreiter & Schmidhuber 1997, with forget gate), batched over series."""
+    """One step of an LSTM (Hochreiter & Schmidhuber 1997, with forget gate), batched over series, for training."""
     gates = torch.baddbmm(gates, hidden, recurrent)
     size = hidden.shape[-1]
     # the forget gate starts open: +1 (Jozefowicz et al., ICML 2015)
@@ -294,6 +283,28 @@ def _cell(torch: ModuleType, gates: Any, hidden: Any, cell: Any, recurrent: Any)
     let_out = torch.sigmoid(gates[..., 2 * size : 3 * size])
     cell = keep * cell + let_in * torch.tanh(gates[..., 3 * size :])
     return let_out * torch.tanh(cell), cell
+
+
+def _advance(weights: Weights, now: Array, hidden: Array, cell: Array) -> tuple[Array, Array]:
+    """The same step in numpy, whose products do not depend on who else is in the batch.  Shapes ``(K, ...)``."""
+    gates = (now[:, None] @ weights[0] + hidden[:, None] @ weights[1] + weights[2])[:, 0]
+    size = hidden.shape[-1]
+    keep = _sigmoid(gates[:, :size] + np.float32(1.0))
+    let_in, let_out = _sigmoid(gates[:, size : 2 * size]), _sigmoid(gates[:, 2 * size : 3 * size])
+    cell = keep * cell + let_in * np.tanh(gates[:, 3 * size :])
+    return let_out * np.tanh(cell), cell
+
+
+def _foretell(weights: Weights, hidden: Array) -> Array:
+    forecast: Array = (hidden[:, None] @ weights[3] + weights[4])[:, 0]
+    return forecast
+
+
+def _sigmoid(x: Array) -> Array:
+    # the form of tanh does not overflow
+    half = np.float32(0.5)
+    squashed: Array = half * np.tanh(half * x) + half
+    return squashed
 
 
 def _total(error: Floats) -> Floats:
