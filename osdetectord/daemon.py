@@ -40,7 +40,8 @@ from osdetectord.worker_client import Setup, WorkerClient
 TOLD_AFTER_S = 3.0
 """Age at which the detector is told of a process; younger ones are counted, not judged."""
 CHORES_S = 10.0
-PING_TIMEOUT_S = 5.0
+PING_TIMEOUT_S = 20.0
+"""A flood on the bus keeps our own ping waiting in dbus-daemon's queue for seconds."""
 MAX_MUTE_S = 10 * 365 * 86400
 WATCHES, HISTORY = "watches.json", "history.sqlite"
 BEFORE_ONSET_ROWS = 120
@@ -174,7 +175,7 @@ class Daemon:
         if now_s - self._worker.progress_s > limit_s / 2:
             return f"the link to the detector stands since {now_s - self._worker.progress_s:.0f} s"
         try:
-            await self._bus.ping(min(PING_TIMEOUT_S, limit_s / 4))
+            await self._bus.ping(min(PING_TIMEOUT_S, limit_s / 2))
         except OsdetectorError as error:
             return str(error)
         return ""

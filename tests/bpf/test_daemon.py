@@ -31,7 +31,7 @@ class Daemon:
     def __init__(self, directory, bus):
         self.config, self.state = directory / "etc", directory / "state"
         self.config.mkdir()
-        (self.config / "detectors.yml").write_text("warmup_s: 30\n")
+        (self.config / "detectors.yml").write_text("warmup_s: 60\n")
         self.log = directory / "log"
         self.environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus.address, "PYTHONPATH": str(ROOT)}
         self.process = None
@@ -160,7 +160,7 @@ def test_a_wrong_configuration_is_refused_by_its_line_and_the_old_one_stays(daem
 @pytest.mark.timeout(150)
 def test_a_process_that_begins_to_spin_is_an_anomaly_until_it_stops(daemon, work, tmp_path):
     daemon.ask("watch", work.pid)
-    wait_until(lambda: daemon.ask("list")[0]["state"] == "normal", 60)
+    wait_until(lambda: daemon.ask("list")[0]["state"] == "normal", 90)
     time.sleep(5)
     (tmp_path / "spin").touch()
     told = daemon.waits_to_say(r'\{"MESSAGE": "python3\[\d+\]: .*\}', 30)

@@ -1,0 +1,109 @@
+"""Each episode becomes one anomaly, told once when it begins and once when it ends."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from osdetectord import wall
+from osdetectord.anomalies import Anomalies
+from osdetectord.anomaly import Blame, Episode, EpisodeKind, Phase
+from osdetectord.errors import NoSuchTarget
+from osdetectord.history import History
+from osdetectord.metric import Kind, Metric
+from osdetectord.process import Process
+from osdetectord.record import ANOMALY_CLOSED, ANOMALY_OPENED, NEW_NORMAL
+from osdetectord.target import parse_spec
+from osdetectord.watching import Member, Target
+
+METRICS = (Metric("memory.rss", "bytes", Kind.GAUGE),)
+EPISODE = Episode(
+    4, 30, Phase.OPENED, EpisodeKind.ANOMALY, 10**9, 2 * 10**9, 2.0, 1e-4, ("level",),
+    (Blame("memory.rss", 1.0, 3e6, 1e6, 2e6, 10**9),),
+)  # fmt: skip
+
+
+class Heard:
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        return lambda view: self.calls.append((name, view.number, view.state))
+
+
+@pytest.fixture
+def all_of_it():
+    records, heard, history = [], Heard(), History(None, ["memory.rss"])
+    target = Target(7, parse_spec("42"), 0, True, True)
+    member = Member(30, Process(42, 1), "redis", "program", 0.0)
+    anomalies = Anomalies(history, METRICS, records.append, heard)
+
+    def say(**changes):
+        anomalies.heard(replace(EPISODE, **changes), member, target, lambda: {"rows": [997]})
+
+    return anomalies, say, records, heard, history, target
+
+
+def test_an_episode_is_told_when_it_opens_and_when_it_closes_and_not_between(all_of_it):
+    anomalies, say, records, heard, history, _ = all_of_it
+    say()
+    say(phase=Phase.UPDATED, score=5.0)
+    assert [view.score for view in anomalies.open_views()] == [5.0]
+    say(phase=Phase.CLOSED, score=5.0)
+    assert [entry.fields["MESSAGE_ID"] for entry in records] == [ANOMALY_OPENED, ANOMALY_CLOSED]
+    assert heard.calls == [
+        ("anomaly_opened", 1, "open"),
+        ("anomaly_updated", 1, "open"),
+        ("anomaly_closed", 1, "closed"),
+    ]
+    view = anomalies.get(1)
+    assert (view.state, view.score, view.spec, view.pid, view.comm) == ("closed", 5.0, "pid:42", 42, "redis")
+    assert json.loads(history.evidence(1))["rows"] == [997]
+
+
+def test_an_anomaly_ends_with_its_process_and_with_its_detector(all_of_it):
+    anomalies, say, records, _, _, _ = all_of_it
+    say()
+    anomalies.ended(31, "process ended")
+    assert len(anomalies.open_views()) == 1
+    anomalies.ended(30, "process ended")
+    say(number=5)
+    anomalies.detector_lost()
+    assert anomalies.open_views() == []
+    assert "process ended after" in records[1].message and "detector lost after" in records[3].message
+    assert [anomalies.get(number).state for number in (1, 2)] == ["closed", "closed"]
+
+
+def test_a_new_normal_is_one_record_and_nothing_stays_open(all_of_it):
+    anomalies, say, records, _, _, _ = all_of_it
+    say(kind=EpisodeKind.NEW_NORMAL)
+    assert [entry.fields["MESSAGE_ID"] for entry in records] == [NEW_NORMAL]
+    assert anomalies.open_views() == [] and anomalies.get(1).state == "closed"
+
+
+def test_a_muted_target_is_recorded_and_not_told(all_of_it):
+    anomalies, say, records, heard, _, target = all_of_it
+    target.muted_until_us = wall.now_us() + 60_000_000
+    say()
+    assert records == [] and heard.calls == [] and anomalies.get(1).state == "open"
+
+
+def test_the_users_word_is_kept_and_reaches_the_detector_by_its_own_number(all_of_it):
+    anomalies, say, _, _, _, _ = all_of_it
+    say(number=99)
+    assert anomalies.judge(1, False) == 99 and anomalies.get(1).useful == "no"
+    say(number=99, phase=Phase.UPDATED)
+    assert anomalies.get(1).useful == "no"
+    anomalies.detector_lost()
+    assert anomalies.judge(1, True) is None and anomalies.get(1).useful == "yes"
+    with pytest.raises(NoSuchTarget, match="no anomaly 5"):
+        anomalies.judge(5, True)
+
+
+def test_numbers_go_on_where_the_history_ends(all_of_it):
+    _, say, records, heard, history, _ = all_of_it
+    say()
+    again = Anomalies(history, METRICS, records.append, heard)
+    member = Member(31, Process(43, 1), "redis", "program", 0.0)
+    again.heard(replace(EPISODE, series=31), member, Target(8, parse_spec("43"), 0, True, True), dict)
+    assert again.get(2).target == 8

@@ -1,0 +1,69 @@
+"""The collector's thread keeps its grid, whatever a tick or the loop does."""
+
+import asyncio
+import time
+
+from osdetectord import ticker
+from osdetectord.ticker import Ticker
+
+
+class Source:
+    def __init__(self, tick=lambda n: None):
+        self.times, self._tick = [], tick
+
+    def tick(self, now_ns):
+        self.times.append(now_ns)
+        self._tick(len(self.times))
+        return len(self.times)
+
+
+def run(source, interval_s, seconds, deliver=lambda tick: None):
+    async def scenario():
+        one = Ticker(source, interval_s, deliver)
+        one.start()
+        await asyncio.sleep(seconds)
+        one.stop()
+        return one
+
+    return asyncio.run(scenario())
+
+
+def test_ticks_come_on_a_grid_and_reach_the_loop_in_order():
+    source, got = Source(), []
+    run(source, 0.02, 0.3, got.append)
+    assert len(got) >= 5 and got == list(range(1, len(got) + 1))
+    steps = [b - a for a, b in zip(source.times, source.times[1:], strict=False)]
+    assert sum(steps) / len(steps) >= 0.0199e9
+
+
+def test_a_tick_that_fails_is_not_the_last_one(capsys):
+    def fail(number):
+        if number == 2:
+            raise RuntimeError("broken collector")
+
+    source, got = Source(fail), []
+    run(source, 0.01, 0.2, got.append)
+    assert 2 not in got and len(got) >= 3
+
+
+def test_points_that_a_slow_tick_runs_over_are_left_out_and_counted():
+    source = Source(lambda number: time.sleep(0.055 if number == 1 else 0))
+    one = run(source, 0.02, 0.15)
+    assert one.skipped >= 2 and len(source.times) >= 3
+
+
+def test_a_loop_that_does_not_take_ticks_stops_new_ones(monkeypatch):
+    monkeypatch.setattr(ticker, "MAX_PENDING", 2)
+    source = Source()
+
+    async def scenario():
+        one = Ticker(source, 0.01, lambda tick: None)
+        one.start()
+        time.sleep(0.2)  # the loop hangs
+        held = len(source.times)
+        await asyncio.sleep(0.1)
+        one.stop()
+        return one, held
+
+    one, held = asyncio.run(scenario())
+    assert held == 2 and one.skipped > 0 and len(source.times) > 2
