@@ -1,4 +1,4 @@
-"""A demonstration: a real redis-server under a steady load goes wrong twice, and osdetectord tells.
+"""A demonstration: two real redis-servers under a steady load go wrong, and osdetectord tells.
 
 Ends with status 0 only if both faults were told.  The daemon is already running; ``osdctl`` finds it.
 """
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,19 @@ WORK = Path(__file__).with_name("redis_work.py")
 UNDER_SYSTEMD = Path("/run/systemd/system").is_dir()
 LEARN_S = 100.0
 TELL_S = 30.0
-CALM_S = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A redis-server under load, and what it is called as a target."""
+
+    pid: int
+    port: int
+
+    @property
+    def target(self) -> str:
+        """Its specification."""
+        return f"pid:{self.pid}"
 
 
 def osdctl(*words: str) -> str:
@@ -101,11 +114,11 @@ def told(target: str, since_us: int, groups: tuple[str, ...]) -> dict[str, Any] 
     return None
 
 
-def provoke(what: str, target: str, port: int, groups: tuple[str, ...], *options: object) -> bool:
+def provoke(what: str, server: Server, groups: tuple[str, ...], *options: object) -> bool:
     """Let one fault happen; return whether it was told."""
     began_s, began_us = time.monotonic(), time.time_ns() // 1000
-    with process(sys.executable, WORK, "--port", port, *options, what, quiet=True):
-        anomaly = told(target, began_us - 2_000_000, groups)
+    with process(sys.executable, WORK, "--port", server.port, *options, what, quiet=True):
+        anomaly = told(server.target, began_us - 2_000_000, groups)
     if anomaly is None:
         say(f"NOT TOLD within {TELL_S:g} s")
         return False
@@ -113,48 +126,43 @@ def provoke(what: str, target: str, port: int, groups: tuple[str, ...], *options
     return True
 
 
-def calm(target: str) -> None:
-    """Return when no anomaly is open any more, or after a while."""
-    end = time.monotonic() + CALM_S
-    while time.monotonic() < end and ask("anomalies", "--target", target, "--open"):
-        time.sleep(0.5)
+@contextmanager
+def loaded_server(directory: str) -> Iterator[Server]:
+    """Run a redis-server of its own under a steady load."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise SystemExit("demonstration: no redis-server: ./run installs it")
+    port = free_port()
+    options = ("--port", port, "--bind", "127.0.0.1", "--dir", directory, "--save", "", "--logfile", f"{port}.log")
+    with process(program, *options) as redis:
+        wait_for_server(port)
+        with process(sys.executable, WORK, "--port", port, "load", quiet=True):
+            yield Server(redis.pid, port)
 
 
 def demonstrate(directory: str) -> bool:
-    """Do it; return whether every fault was told."""
-    server = shutil.which("redis-server")
-    if server is None:
-        raise SystemExit("demonstration: no redis-server: ./run installs it")
-    port = free_port()
-    options = ("--port", port, "--bind", "127.0.0.1", "--dir", directory, "--save", "", "--logfile", "redis.log")
-    with process(server, *options) as redis:
-        wait_for_server(port)
-        with process(sys.executable, WORK, "--port", port, "load"):
-            target = f"pid:{redis.pid}"
-            say(f"redis-server, process {redis.pid}, answers 400 requests a second.  osdctl watch {redis.pid}")
-            osdctl("--quiet", "watch", "--runtime", target)
-            follower: tuple[str, ...]
-            if UNDER_SYSTEMD:
-                follower = (
-                    "/usr/bin/journalctl",
-                    "--follow",
-                    "--lines=0",
-                    "--output=cat",
-                    f"OSDETECTOR_TARGET={target}",
-                )
-            else:
-                follower = (sys.executable, "-m", "osdctl", "log", "--follow", "--target", target)
-            with process(*follower):
-                say("learning what is normal for it")
-                learn(target)
-                say("a leak: clients ask for large values and never read the replies")
-                leak = provoke("leak", target, port, ("memory.",), "--seconds", 30)
-                calm(target)
-                say("a runaway: one client's script keeps the server busy, everybody else waits")
-                runaway = provoke("runaway", target, port, ("cpu.", "syscalls."), "--seconds", 12)
-                say(osdctl("anomalies", "--target", target).rstrip())
-            osdctl("--quiet", "unwatch", target)
-    return runaway and leak
+    """Do it; return whether both faults were told."""
+    with loaded_server(directory) as first, loaded_server(directory) as second:
+        pids = f"{first.pid} {second.pid}"
+        say(f"two redis-servers answer 400 requests a second each: osdctl watch {pids}")
+        osdctl("--quiet", "watch", "--runtime", first.target, second.target)
+        if UNDER_SYSTEMD:
+            match = [f"OSDETECTOR_TARGET={server.target}" for server in (first, second)]
+            follower = ["/usr/bin/journalctl", "--follow", "--lines=0", "--output=cat", *match]
+        else:
+            follower = [sys.executable, "-m", "osdctl", "log", "--follow"]
+        with process(*follower):
+            say("learning what is normal for each of them")
+            learn(first.target)
+            learn(second.target)
+            say(f"a leak in {first.pid}: clients ask for large values and never read the replies")
+            leak = provoke("leak", first, ("memory.",), "--seconds", 30)
+            say(f"a runaway in {second.pid}: one client's script keeps it busy, everybody else waits")
+            runaway = provoke("runaway", second, ("cpu.", "syscalls."), "--seconds", 12)
+            say("osdctl anomalies")
+            print(osdctl("anomalies", "--since", f"-{time.monotonic() - START:.0f}s"), end="", flush=True)
+        osdctl("--quiet", "unwatch", first.target, second.target)
+    return leak and runaway
 
 
 def main() -> int:
