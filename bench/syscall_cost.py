@@ -35,7 +35,7 @@ LATENCY = (
 
 
 # bpftrace finds its events there; in a mount namespace of its own nothing is left behind
-TRACEFS = "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec \"$@\""
+TRACEFS = 'mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing; exec "$@"'
 
 
 class Loop:
@@ -103,7 +103,10 @@ def bpftrace(program: str) -> Callable[[Loop], float]:
 
 def strace(loop: Loop) -> float:
     tracer = subprocess.Popen(
-        ["strace", "-c", "-f", "-p", str(loop.process.pid)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ["strace", "-c", "-f", "-p", str(loop.process.pid)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert tracer.stderr is not None
     tracer.stderr.readline()  # "strace: Process N attached"

@@ -250,9 +250,7 @@ threading.Thread(target=grow, args=(3,)).start()
 print(flush=True)
 time.sleep(60)
 """
-    root = subprocess.Popen(
-        ["/usr/bin/python3", "-S", "-c", grower], stdout=subprocess.PIPE, start_new_session=True
-    )
+    root = subprocess.Popen(["/usr/bin/python3", "-S", "-c", grower], stdout=subprocess.PIPE, start_new_session=True)
     try:
         root.stdout.readline()
         time.sleep(0.01)

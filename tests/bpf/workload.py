@@ -1,16 +1,17 @@
 """A process that does what it is told, line by line, so that a test knows exactly what happened when.
 
-    count N        N times sched_yield
-    fail N         N times close(-1)
-    fork N CODE    N children one after another, each yields 101 times and exits with CODE
-    double N       a grandchild whose parent ends at once, yields N times and stays
-    thread N M     N threads, each yields M times
-    hold N         N threads that wait, and yield M times on `release M`
-    nap N          N times asleep for a moment
-    burn MS        MS of CPU time
-    exec COMM      becomes this program anew, under another name
-    texec          the same from a thread that is not the main one
-    exit CODE
+count N        N times sched_yield
+fail N         N times close(-1)
+fork N CODE    N children one after another, each yields 101 times and exits with CODE
+spawn          a child that waits for its end
+double N       a grandchild whose parent ends at once, yields N times and stays
+thread N M     N threads, each yields M times
+hold N         N threads that wait, and yield M times on `release M`
+nap N          N times asleep for a moment
+burn MS        MS of CPU time
+exec COMM      becomes this program anew, under another name
+texec          the same from a thread that is not the main one
+exit CODE
 """
 
 import ctypes
@@ -57,6 +58,7 @@ def double(count):
                 pass
             yields(count)
             os.write(write, b"%d" % os.getpid())
+            os.close(1)
             os.read(os.pipe()[0], 1)
         os._exit(0)
     os.waitpid(child, 0)
@@ -96,6 +98,10 @@ def main():
                     pass
         elif word == "fork":
             fork(*numbers)
+        elif word == "spawn":
+            if os.fork() == 0:
+                os.close(1)
+                time.sleep(60)
         elif word == "double":
             answer = double(*numbers)
         elif word == "thread":
