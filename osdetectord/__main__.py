@@ -12,7 +12,6 @@ from osdetectord.config import DIRECTORY, load, show
 from osdetectord.detection.settings import Settings
 from osdetectord.errors import ConfigError, OsdetectorError
 
-
 # sysexits.h: what the unit's RestartPreventExitStatus= knows, because starting again would not help
 EX_CONFIG = 78
 
