@@ -165,7 +165,7 @@ class Netdata:
 
     def __init__(self, rows_per_day: int) -> None:
         slow = rows_per_day < SLOW
-        self._every, self._over = (144, 12) if slow else (60, 10)
+        self._every, self._over = (144, 12) if slow else (300, 10)
 
     def fit(self, warm: Floats) -> None:
         self._tail, self._bits = Tail(8), Tail(self._over - 1)

@@ -52,7 +52,7 @@ class CompressedSensing(Evidence):
         "sample_rate": (0.4, 0.05, 0.9),
         "resistance": (4.0, 0.0, 50.0),
         "patterns": (1, 1, 8),
-        "every": (10, 1, 1000),
+        "every": (15, 1, 1000),
         "similarity": (0.7, 0.0, 1.0),
         "smoothing": (0.3, 0.01, 1.0),
         "tolerance": (0.05, 1e-4, 0.5),

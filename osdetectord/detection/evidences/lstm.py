@@ -36,6 +36,8 @@ LEARNING_RATE = 0.01
 MAX_GRADIENT = 1.0
 TRAIN_ROWS = 1536
 """A fit trains on at most this many of the last rows."""
+BATCH = 64
+"""Processes that are trained together: what the gradient remembers of them stays below 30 MB."""
 HISTORY = 2100
 """Smoothed errors from which the dynamic threshold is found, as Telemanom has it."""
 RETHRESHOLD = 30
@@ -112,8 +114,13 @@ class Lstm(Evidence):
         return ""
 
     def learn(self, past: Past) -> None:
+        self.clear(past.slots)
+        for start in range(0, len(past.slots), BATCH):
+            part = slice(start, start + BATCH)
+            self._learn(Past(past.slots[part], past.x[part], past.z[part]))
+
+    def _learn(self, past: Past) -> None:
         slots = past.slots
-        self.clear(slots)
         rows = np.clip(past.z[:, -TRAIN_ROWS:], -INPUT_CLIP, INPUT_CLIP).astype(np.float32)
         first = tuple(np.repeat(weight[None], len(slots), axis=0) for weight in self._first)
         weights = self._train(first, rows, int(self.setup.options["passes"]))
