@@ -37,7 +37,7 @@ def test_the_same_fault_is_soon_expected_where_outlying_rows_are_sampled_like_ot
     late = slice(FAULT.stop - 5, FAULT.stop)
     sampled = {}
     for resistance in (0.0, 4.0):
-        evidence = made(CompressedSensing, resistance=resistance)
+        evidence = made(CompressedSensing, resistance=resistance, every=5)
         fitted(evidence, z[:WARMUP], [0])
         sampled[resistance] = drive(evidence, z[WARMUP:])[late].min()
 
