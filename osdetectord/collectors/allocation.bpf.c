@@ -62,13 +62,13 @@ struct allocation_stack {
 
 // BPF_F_NO_PREALLOC: takes memory only when it is used
 BPF_F_TABLE("hash", struct allocation_key, struct allocation, allocations, MAX_ALLOCATIONS, 1);
-BPF_F_TABLE("hash", struct allocation_call_key, struct allocation_call, allocation_calls, MAX_ALLOCATION_CALLS, 1);
+// Calls of killed threads and what a thread allocated less what it freed: old entries give way.
+BPF_TABLE("lru_hash", struct allocation_call_key, struct allocation_call, allocation_calls, MAX_ALLOCATION_CALLS);
+BPF_TABLE("lru_hash", u32, s64, allocation_threads, MAX_ALLOCATION_THREADS);
 BPF_TABLE("hash", u64, struct allocation_sum, allocation_sums, MAX_ALLOCATION_OWNERS);
 BPF_F_TABLE("hash", struct allocation_stack_key, struct allocation_stack_sum, allocation_stack_sums,
             MAX_ALLOCATION_STACKS, 1);
 BPF_TABLE("stacktrace", int, struct allocation_stack, allocation_stacks, MAX_ALLOCATION_STACKS);
-// What a thread allocated less what it freed; old entries give way.
-BPF_TABLE("lru_hash", u32, s64, allocation_threads, MAX_ALLOCATION_THREADS);
 
 // causes; collectors/uprobe.py has the same
 #define PROBE_LOST_CALL 0

@@ -7,7 +7,7 @@
 #define PROBE_TRACE_ENTRY 2    // an event at each entry
 #define PROBE_TRACE_RETURN 4   // an event at each return
 #define PROBE_HAS_RETURN 8     // returns are seen, so that entries are remembered
-#define PROBE_OFF 16           // its budget is spent: count entries, do nothing else
+#define PROBE_TRACE_RETRY 16   // an event at the return of a call whose strings could not be read at entry
 
 // bits of probe_call.flags
 #define CALL_CPU_EXACT 1       // on-CPU time is by the scheduler's switches, not by its tick
@@ -76,9 +76,10 @@ struct probe_event {
 };
 
 BPF_TABLE("hash", u64, struct probe_rule, probe_rules, MAX_PROBE_RULES);
-// BPF_F_NO_PREALLOC: take memory only when they are used
-BPF_F_TABLE("hash", struct probe_stack_key, struct probe_stack, probe_stacks, MAX_PROBE_STACKS, 1);
-BPF_F_TABLE("hash", struct probe_frame_key, struct probe_frame, probe_frames, MAX_PROBE_FRAMES, 1);
+// What ended threads leave behind gives way.
+BPF_TABLE("lru_hash", struct probe_stack_key, struct probe_stack, probe_stacks, MAX_PROBE_STACKS);
+BPF_TABLE("lru_hash", struct probe_frame_key, struct probe_frame, probe_frames, MAX_PROBE_FRAMES);
+// BPF_F_NO_PREALLOC: takes memory only when it is used
 BPF_F_TABLE("hash", struct probe_sum_key, struct probe_sum, probe_sums, MAX_PROBE_SUMS, 1);
 BPF_TABLE("array", u32, struct probe_sum, probe_no_sum, 1);
 BPF_RINGBUF_OUTPUT(probe_calls, PROBE_CALL_PAGES);
@@ -196,8 +197,6 @@ int probe_enter(struct pt_regs *ctx)
     if (sum)
         __sync_fetch_and_add(&sum->entries, 1);
     u32 flags = rule->flags, texts = rule->entry_texts;
-    if (flags & PROBE_OFF)
-        return 0;
 
     f.sp = PT_REGS_SP(ctx);
     f.entered_ns = now;
@@ -364,7 +363,7 @@ int probe_return(struct pt_regs *ctx)
             probe_lose(PROBE_LOST_CALL);
         }
     }
-    if (flags & PROBE_TRACE_RETURN) {
+    if (flags & PROBE_TRACE_RETURN || (flags & PROBE_TRACE_RETRY && f->unread)) {
         struct probe_event *e = probe_events.ringbuf_reserve(sizeof(struct probe_event));
         if (!e) {
             probe_lose(PROBE_LOST_EVENT);

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from osdetectord.collectors.layout import U32, Table
 from osdetectord.metric import Kind, Metric
+from osdetectord.probing.event import RESULT, TEXTS, Event, Text
 
 CALLS = Metric("function.calls", "calls", Kind.COUNTER, "calls of the probed function that returned")
 DURATION = Metric("function.duration", "s", Kind.COUNTER, "time in the probed function, all threads")
@@ -21,7 +20,7 @@ METRICS = (CALLS, DURATION, ON_CPU, MEDIAN, TAIL)
 
 PROGRAMS = ("probe_enter", "probe_return", "allocation_enter", "allocation_return")
 
-RECORD_CALLS, TRACE_ENTRY, TRACE_RETURN, HAS_RETURN, OFF = 1, 2, 4, 8, 16
+RECORD_CALLS, TRACE_ENTRY, TRACE_RETURN, HAS_RETURN, TRACE_RETRY = 1, 2, 4, 8, 16
 """Bits of ``rule.flags``."""
 
 CPU_EXACT, CPU_UNKNOWN, ALLOCATED_KNOWN = 1, 2, 4
@@ -30,14 +29,11 @@ CPU_EXACT, CPU_UNKNOWN, ALLOCATED_KNOWN = 1, 2, 4
 DEPTH = 32
 """Calls of one function in one thread that can be under way at once."""
 
-TEXTS, TEXT_BYTES = 4, 128
-"""Strings of an event, and what is read of each, the zero at the end included."""
+TEXT_BYTES = 128
+"""What is read of each string of an event, the zero at the end included."""
 
 BUCKETS, STEPS, FIRST_POWER = 128, 4, 7
 """Durations are counted in steps of a quarter of a power of two, from 128 ns to 275 s."""
-
-RESULT = 6
-"""Position of the result in ``event.value``."""
 
 ALLOCATION_FRAMES = 32
 
@@ -156,18 +152,18 @@ TABLES = {
 
 CAPACITY = {
     "probe_rules": 4096,
-    "probe_stacks": 16384,
-    "probe_frames": 65536,
+    "probe_stacks": 8192,
+    "probe_frames": 16384,
     "probe_sums": 4096,
     "probe_lost": len(LOST),
     "allocations": 1 << 20,
-    "allocation_calls": 16384,
+    "allocation_calls": 4096,
     "allocation_sums": 256,
     "allocation_stack_sums": 8192,
     "allocation_stacks": 8192,
     "allocation_threads": 4096,
 }
-"""Entries; all but rules, stacks of allocations and the small ones take memory only where they are used."""
+"""Entries; ``allocations`` and the sums take memory only where they are used."""
 
 PAGES = {"probe_calls": 256, "probe_events": 512}
 """Size of each ring."""
@@ -221,45 +217,6 @@ def quantile(counts: NDArray[np.uint64], share: float) -> float:
     return float(BOUNDS[bucket] + part * (BOUNDS[bucket + 1] - BOUNDS[bucket]))
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A string as it was read: its bytes, or None where the page was not in memory; whether there is more of it."""
-
-    data: bytes | None
-    more: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Entry into or return from a traced function.
-
-    Parameters
-    ----------
-    cookie
-        Of the attachment.
-    time_ns, entered_ns
-        CLOCK_MONOTONIC, of the event and of the entry that it belongs to.
-    pid, tid, depth
-        Who, and how many calls of the function were under way in the thread before this one.
-    returned
-        Whether it is the return.
-    values
-        Six arguments and the result, as the registers held them.
-    texts
-        The strings that were read, by position in ``values``.
-    """
-
-    cookie: int
-    time_ns: int
-    entered_ns: int
-    pid: int
-    tid: int
-    depth: int
-    returned: bool
-    values: tuple[int, ...]
-    texts: dict[int, Text]
-
-
 def events_of(records: NDArray[np.void]) -> list[Event]:
     """Decode records of the ring ``probe_events``."""
     out = []
@@ -272,9 +229,7 @@ def events_of(records: NDArray[np.void]) -> list[Event]:
             length = min(lengths[slot], TEXT_BYTES)
             at = slot * TEXT_BYTES
             # a string that fills its place may have been cut off there
-            texts[position] = (
-                Text(held[at : at + length - 1], length == TEXT_BYTES) if length else Text(None)
-            )
+            texts[position] = Text(held[at : at + length - 1], length == TEXT_BYTES) if length else Text(None)
         out.append(
             Event(
                 cookie=int(record["cookie"]),
