@@ -20,9 +20,10 @@ from osdetectord.collector import Tables
 from osdetectord.collectors import layout
 from osdetectord.collectors.cpu import INVOLUNTARY, OFF_CPU, ON_CPU, RUN_QUEUE, VOLUNTARY
 from osdetectord.collectors.registry import COLLECTORS
+from osdetectord.collectors.syscall_log import RECORD, SMALLEST_PAGES
 from osdetectord.collectors.syscalls import SyscallCollector, SyscallTotal
 from osdetectord.core import HookView
-from osdetectord.errors import InvalidArgument, LoadError, NoSuchProcess, NoSuchTarget, TooManyTargets
+from osdetectord.errors import InvalidArgument, LoadError, NoSuchProcess, NoSuchTarget, TooManyTargets, Unsupported
 from osdetectord.metric import Kind, Metric
 from osdetectord.polling import UNKNOWN_CODE, Polling
 from osdetectord.process import Process, ProcessInfo
@@ -110,9 +111,14 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What one tick found; ``strangers`` are pids of processes that executed a program and are not watched."""
+    """What one tick found.
+
+    ``readings`` are the totals and levels behind the frame's samples, in the same rows and columns;
+    ``strangers`` are pids of processes that executed a program and are not watched.
+    """
 
     frame: Frame
+    readings: NDArray[np.float64]
     started: tuple[ProcessSeries, ...]
     execed: tuple[ProcessSeries, ...]
     exited: tuple[Exited, ...]
@@ -160,8 +166,10 @@ class Sampler:
         self._counters = tuple((i, m.name) for i, m in enumerate(self.metrics) if m.kind is Kind.COUNTER)
 
     @classmethod
-    def open(cls, *, max_processes: int = 4096) -> Sampler:
+    def open(cls, *, max_processes: int = 4096, log_pages: int = SMALLEST_PAGES) -> Sampler:
         """Load the kernel part; what can't be served by it is served by /proc, and ``hooks`` say why.
+
+        ``log_pages`` is the size of the ring for :meth:`log_syscalls`.
 
         Raises
         ------
@@ -178,7 +186,7 @@ class Sampler:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         try:
-            kernel: Kernel | Polling = Kernel(Sizes.of(max_processes))
+            kernel: Kernel | Polling = Kernel(Sizes.of(max_processes, log_pages=log_pages))
         except LoadError as error:
             kernel = Polling(str(error))
         else:
@@ -321,7 +329,8 @@ class Sampler:
             self._ticks += 1
             if self._ticks % SWEEP_TICKS == 0:
                 self._kernel.sweep(serials)
-            return Tick(Frame(now_ns, interval_s, series, self.metrics, values), started, execed, exited, strangers)
+            frame = Frame(now_ns, interval_s, series, self.metrics, values)
+            return Tick(frame, readings[alive], started, execed, exited, strangers)
 
     @staticmethod
     def _processes(tables: Tables) -> tuple[NDArray[np.uint64], NDArray[Any]]:
@@ -461,6 +470,50 @@ class Sampler:
             if entry is None:
                 raise NoSuchTarget(f"no series {series}")
             return self._kernel.waits(entry.serial)
+
+    def thread_times(self) -> dict[tuple[int, int], float]:
+        """Seconds on a CPU since it is watched of each live thread, by series and thread id.
+
+        Raises
+        ------
+        Unsupported
+            Where the scheduler's events are not seen.
+        """
+        with self._lock:
+            if isinstance(self._kernel, Polling) or not self._by_kernel("cpu"):
+                raise Unsupported(f"no times of single threads: {self._kernel.ranks['cpu'][1]}")
+            numbers, threads = self._kernel.snapshot().read("threads")
+            ns = dict(zip(numbers.tolist(), threads["cpu_ns"].tolist(), strict=True))
+            out = {}
+            for series, entry in self._by_series.items():
+                for tid in proc.threads(entry.about.info.process.pid):
+                    # the table has the kernel's own thread ids
+                    found = self._kernel.look(tid)
+                    if found is not None and found.tid in ns:
+                        out[series, tid] = ns[found.tid] * 1e-9
+            return out
+
+    def log_syscalls(self, on: bool) -> None:
+        """Whether every system call of every watched process is logged, for :meth:`logged_syscalls`.
+
+        Raises
+        ------
+        Unsupported
+            If it can't be.
+        """
+        with self._lock:
+            if isinstance(self._kernel, Polling):
+                raise Unsupported(f"system calls can't be logged: {self._kernel.ranks['lifecycle'][1]}")
+            try:
+                self._kernel.log_syscalls(on)
+            except OSError as error:
+                raise Unsupported(f"system calls can't be logged: {(error.strerror or str(error)).lower()}") from None
+
+    def logged_syscalls(self) -> NDArray[Any]:
+        """Records of ``collectors.syscall_log.RECORD`` since the last call, for one thread that may be another."""
+        if isinstance(self._kernel, Polling):
+            return np.zeros(0, dtype=RECORD)
+        return self._kernel.logged_syscalls()
 
     def lost(self) -> dict[str, int]:
         """What was lost since the start, by cause."""

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from osdetectord import proc
 from osdetectord.bpf.ring import Ring
-from osdetectord.bpf.syscall import Map, Program, close_all, online_cpus, possible_cpus
+from osdetectord.bpf.syscall import Map, Program, close_all, online_cpus, open_raw_tracepoint, possible_cpus
 from osdetectord.bpf.uprobe import WAYS, Uprobes
-from osdetectord.collectors import layout, uprobe
+from osdetectord.collectors import layout, syscall_log, uprobe
 from osdetectord.collectors.registry import COLLECTORS, sources
 from osdetectord.core import HookView
 from osdetectord.errors import LoadError
@@ -63,9 +63,10 @@ class Sizes:
     threads: int
     syscalls: int
     event_pages: int
+    log_pages: int
 
     @classmethod
-    def of(cls, max_processes: int, event_pages: int = 64) -> Sizes:
+    def of(cls, max_processes: int, event_pages: int = 64, log_pages: int = syscall_log.SMALLEST_PAGES) -> Sizes:
         """Room for so many processes; the dead stay until they are read, so there is some for them too."""
         # key, value, hash element and, for each CPU, the value
         per_call = 80 + 32 * possible_cpus()
@@ -74,6 +75,7 @@ class Sizes:
             threads=max(8192, 8 * max_processes),
             syscalls=max(1024, min(32 * max_processes, SYSCALL_TABLE_BYTES // per_call)),
             event_pages=event_pages,
+            log_pages=log_pages,
         )
 
     def defines(self) -> dict[str, int]:
@@ -82,6 +84,7 @@ class Sizes:
             "MAX_THREADS": self.threads,
             "MAX_SYSCALLS": self.syscalls,
             "EVENT_PAGES": self.event_pages,
+            "SYSCALL_LOG_PAGES": self.log_pages,
             "WAIT_BUCKETS": layout.WAIT_BUCKETS,
             "SUSPECT_SLOTS": layout.SUSPECT_SLOTS,
             "LOST_CAUSES": len(layout.LOST),
@@ -133,6 +136,11 @@ class Kernel:
             self._ring = Ring(
                 fd(answer["maps"][layout.RING]), sizes.event_pages * os.sysconf("SC_PAGESIZE"), layout.EVENT
             )
+            self._log = Ring(
+                fd(answer["maps"][syscall_log.RING]), sizes.log_pages * os.sysconf("SC_PAGESIZE"), syscall_log.RECORD
+            )
+            self._log_programs = {event: fd(answer["programs"][name]) for event, name in syscall_log.PROGRAMS.items()}
+            self._log_links: list[int] = []
             self.uprobes = _uprobes(answer, descriptors)
             self._learn_namespace()
         except OSError as error:
@@ -273,6 +281,19 @@ class Kernel:
         """Executions of strangers since the last call."""
         return self._ring.read()
 
+    def log_syscalls(self, on: bool) -> None:
+        """Whether every system call of every watched thread is logged; raises OSError."""
+        if on and not self._log_links:
+            for event, program in self._log_programs.items():
+                self._log_links.append(open_raw_tracepoint(program, event))
+        elif not on:
+            close_all(self._log_links)
+            self._log_links = []
+
+    def logged_syscalls(self) -> NDArray[Any]:
+        """Records of ``syscall_log.RECORD`` since the last call, oldest first."""
+        return self._log.read()
+
     def lost(self) -> dict[str, int]:
         """What was lost since the load, by cause."""
         _, counts = self._read_lost()
@@ -304,9 +325,11 @@ class Kernel:
 
     def close(self) -> None:
         """Detach everything."""
-        ring = getattr(self, "_ring", None)
-        if ring is not None:
-            ring.close()
+        for name in ("_ring", "_log"):
+            ring = getattr(self, name, None)
+            if ring is not None:
+                ring.close()
+        close_all(getattr(self, "_log_links", []))
         for ring in self.uprobes.rings.values() if hasattr(self, "uprobes") else ():
             ring.close()
         close_all(self._all)
@@ -360,8 +383,8 @@ def _plan(sizes: Sizes, tree: str, uprobe_ways: Sequence[str]) -> dict[str, Any]
         "tree": tree,
         "sources": [str(path) for path in sources()],
         "defines": sizes.defines(),
-        "maps": [*layout.TABLES, layout.RING, *uprobe.TABLES, *uprobe.RINGS],
-        "programs": ["command", "cpu_flush"],
+        "maps": [*layout.TABLES, layout.RING, syscall_log.RING, *uprobe.TABLES, *uprobe.RINGS],
+        "programs": ["command", "cpu_flush", *syscall_log.PROGRAMS.values()],
         "uprobes": uprobe.PROGRAMS,
         "uprobe_ways": list(uprobe_ways),
         "chains": {

@@ -14,7 +14,7 @@ SUSPECT_SLOTS = 32768
 FOLLOW, EXITED, REMOVED, BORN = 1, 2, 4, 8
 """Bits of ``process.flags``."""
 
-LOST = ("threads", "processes", "syscalls", "events")
+LOST = ("threads", "processes", "syscalls", "events", "logged")
 """Causes, in the order of the table ``lost``."""
 
 SERIAL = np.dtype("<u8")

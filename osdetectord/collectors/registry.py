@@ -17,8 +17,11 @@ COMMON = "watch.bpf.c"
 # programs of user functions: attached one by one while the daemon runs
 FUNCTIONS = ("allocation.bpf.c", "uprobe.bpf.c")
 
+# single events, attached only while somebody reads them
+LOGS = ("syscall_log.bpf.c",)
+
 
 def sources() -> tuple[Path, ...]:
     """The ``.bpf.c`` files in the order in which they are compiled, as one."""
     here = Path(__file__).parent
-    return tuple(here / name for name in (COMMON, *(collector.source for collector in COLLECTORS), *FUNCTIONS))
+    return tuple(here / name for name in (COMMON, *(collector.source for collector in COLLECTORS), *FUNCTIONS, *LOGS))

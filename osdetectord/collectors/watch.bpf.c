@@ -109,6 +109,7 @@ BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);
 #define LOST_PROCESS 1
 #define LOST_SYSCALL 2
 #define LOST_EVENT 3
+#define LOST_LOGGED 4
 
 static __always_inline void lose(u32 cause)
 {
