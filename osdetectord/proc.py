@@ -291,7 +291,7 @@ class Files:
         on = queued = voluntary = involuntary = 0
         try:
             tasks = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._directory)
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             raise NoSuchProcess("the process has ended") from None
         try:
             for tid in os.listdir(tasks):

@@ -91,7 +91,7 @@ def test_without_permission_proc_serves_and_the_hooks_say_why():
 def test_without_bcc_the_error_names_the_package(tmp_path, monkeypatch):
     (tmp_path / "bcc.py").write_text("raise ImportError('no such thing')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(LoadError, match="BCC's Python module is missing .*: install python3-bpfcc"):
+    with pytest.raises(LoadError, match=r"BCC's Python module is missing .*: install python3-bpfcc"):
         Kernel(SMALL)
 
 
@@ -99,7 +99,7 @@ def test_a_source_that_does_not_compile_is_told_with_the_compilers_words(tmp_pat
     broken = tmp_path / "broken.bpf.c"
     broken.write_text("int f(void) { return nothing_of_the_kind; }\n")
     monkeypatch.setattr(kernel_module, "sources", lambda: (broken,))
-    with pytest.raises(LoadError, match="do not compile: .*undeclared identifier 'nothing_of_the_kind'"):
+    with pytest.raises(LoadError, match=r"do not compile: .*undeclared identifier 'nothing_of_the_kind'"):
         Kernel(SMALL)
 
 
@@ -130,10 +130,9 @@ def test_a_hook_that_the_kernel_lacks_gives_way_to_the_next_and_the_view_says_wh
     assert "no_such_event: no such event" in views["cpu"].why
 
 
-def test_classic_tracepoints_count_the_same(monkeypatch, tmp_path):
+def test_classic_tracepoints_count_the_same():
     ran = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", 'mount -t tracefs tracefs /sys/kernel/tracing; exec "$@"', "sh"]
-        + [sys.executable, "-c", CLASSIC],
+        ["unshare", "--mount", "sh", "-c", WITH_TRACEFS, "sh", sys.executable, "-c", CLASSIC],
         capture_output=True,
         text=True,
     )
@@ -142,6 +141,8 @@ def test_classic_tracepoints_count_the_same(monkeypatch, tmp_path):
 
     assert (rank, count) == (1, 997)
 
+
+WITH_TRACEFS = 'mount -t tracefs tracefs /sys/kernel/tracing; exec "$@"'
 
 CLASSIC = f"""
 import json, os, sys

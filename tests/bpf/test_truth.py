@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +122,7 @@ def test_a_thread_that_never_leaves_its_cpu_is_charged_while_it_runs(sampler, wo
         time.sleep(0.05)
     workload.answer()
 
-    assert all(later > earlier for earlier, later in zip(totals, totals[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(totals))
 
 
 def test_on_cpu_and_off_cpu_are_all_of_the_time(sampler, workload):
@@ -372,10 +374,8 @@ def test_a_process_may_die_at_any_moment_of_the_call(sampler):
     for delay in range(60):
         process = subprocess.Popen(["/bin/sh", "-c", ":"])
         time.sleep(delay * 5e-5)
-        try:
+        with suppress(NoSuchProcess):
             sampler.add(process.pid)
-        except NoSuchProcess:
-            pass
         tick(sampler)
         process.wait()
     until(sampler, lambda ticks: len(ticks[-1].frame.series) == 0 and not sampler._entries)

@@ -14,6 +14,7 @@ texec          the same from a thread that is not the main one
 exit CODE
 """
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -92,10 +93,8 @@ def main():
             yields(numbers[0])
         elif word == "fail":
             for _ in range(numbers[0]):
-                try:
+                with contextlib.suppress(OSError):
                     os.close(-1)
-                except OSError:
-                    pass
         elif word == "fork":
             fork(*numbers)
         elif word == "spawn":
