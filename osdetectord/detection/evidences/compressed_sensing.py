@@ -58,6 +58,7 @@ class CompressedSensing(Evidence):
         "tolerance": (0.05, 1e-4, 0.5),
     }
     min_rows = 60
+    typical = (-1.1, 0.48)
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

@@ -76,6 +76,7 @@ class Lstm(Evidence):
         "smoothing": (0.25, 0.01, 1.0),
     }
     min_rows = 60
+    typical = (-0.7, 0.33)
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
