@@ -78,10 +78,10 @@ class Anomalies:
             if of == series:
                 self._close(number, view, why)
 
-    def detector_lost(self) -> None:
+    def detector_lost(self, why: str) -> None:
         """Close everything: the detector that would have told its end is gone."""
         for number, (view, _) in list(self._open.items()):
-            self._close(number, view, "detector lost")
+            self._close(number, view, why)
         self._episodes.clear()
 
     def get(self, number: int) -> AnomalyView:

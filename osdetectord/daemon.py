@@ -40,6 +40,8 @@ from osdetectord.worker_client import Setup, WorkerClient
 TOLD_AFTER_S = 3.0
 """Age at which the detector is told of a process; younger ones are counted, not judged."""
 CHORES_S = 10.0
+LOSSES_EVERY_S = 300.0
+"""Losses that go on are told no more often."""
 PING_TIMEOUT_S = 20.0
 """A flood on the bus keeps our own ping waiting in dbus-daemon's queue for seconds."""
 MAX_MUTE_S = 10 * 365 * 86400
@@ -103,6 +105,7 @@ class Daemon:
         self._evidences: tuple[EvidenceState, ...] = ()
         self._past: deque[tuple[int, NDArray[np.uint64], NDArray[np.float32]]] = deque(maxlen=BEFORE_ONSET_ROWS)
         self._lost_before: dict[str, int] = {}
+        self._losses_told_s = -LOSSES_EVERY_S
         self._status = ""
         self._stop = asyncio.Event()
         self._cost = _Cost()
@@ -311,14 +314,13 @@ class Daemon:
         for number in changed:
             self._changed(self._watching.get(number))
 
-    def worker_lost(self, why: str) -> None:
-        """Close what is open and say that nobody judges for a while."""
+    def worker_lost(self, why: str, asked: bool) -> None:
+        """Close what is open, and say so where nobody asked for it."""
         self._evidences = ()
-        self._anomalies.detector_lost()
-        fields = {"MESSAGE_ID": record.WORKER_LOST}
-        self._tell(
-            Record(f"the detector is lost ({why}); collection goes on, it is started again", record.WARNING, fields)
-        )
+        self._anomalies.detector_lost("settings changed" if asked else "detector lost")
+        if not asked:
+            text = f"the detector is lost ({why}); collection goes on, it is started again"
+            self._tell(Record(text, record.WARNING, {"MESSAGE_ID": record.WORKER_LOST}))
         self._bus.manager_changed(["Detectors", "Worker"])
 
     # ---- asked by the bus (core.Core)
@@ -496,11 +498,14 @@ class Daemon:
         }
 
     def _tell_losses(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._losses_told_s < LOSSES_EVERY_S:
+            return
         lost = self._lost()
         more = {name: count - self._lost_before.get(name, 0) for name, count in lost.items()}
         grown = {name: count for name, count in more.items() if count > 0}
-        self._lost_before = lost
         if grown:
+            self._lost_before, self._losses_told_s = lost, now_s
             text = ", ".join(f"{count} x {name}" for name, count in sorted(grown.items()))
             self._tell(Record(f"lost: {text}", record.WARNING, {"MESSAGE_ID": record.LOSSES}))
             self._bus.manager_changed(["Lost"])

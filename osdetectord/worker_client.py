@@ -35,7 +35,9 @@ class WorkerListener(Protocol):
 
     def worker_ready(self, evidences: tuple[EvidenceState, ...]) -> None: ...
     def worker_verdict(self, verdict: Verdict) -> None: ...
-    def worker_lost(self, why: str) -> None: ...
+    def worker_lost(self, why: str, asked: bool) -> None:
+        """The detector is gone, with all that it had open; ``asked`` where we let it go ourselves."""
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +124,12 @@ class WorkerClient:
             self._control.clear()
             self._frames.clear()
             self._owed.clear()
-            if self._restart:
-                self._restart = False
-                self.state = "connecting"
-                continue
-            self.state = why
+            asked, self._restart = self._restart, False
+            self.state = "connecting" if asked else why
             if was_connected:
-                self._listener.worker_lost(why)
+                self._listener.worker_lost(why, asked)
+            if asked:
+                continue
             if time.monotonic() - began_s > _RETRY_LAST_S:
                 pause_s = _RETRY_FIRST_S
             end_s = time.monotonic() + pause_s

@@ -68,7 +68,7 @@ def test_an_anomaly_ends_with_its_process_and_with_its_detector(all_of_it):
     assert len(anomalies.open_views()) == 1
     anomalies.ended(30, "process ended")
     say(number=5)
-    anomalies.detector_lost()
+    anomalies.detector_lost("detector lost")
     assert anomalies.open_views() == []
     assert "process ended after" in records[1].message and "detector lost after" in records[3].message
     assert [anomalies.get(number).state for number in (1, 2)] == ["closed", "closed"]
@@ -94,7 +94,7 @@ def test_the_users_word_is_kept_and_reaches_the_detector_by_its_own_number(all_o
     assert anomalies.judge(1, False) == 99 and anomalies.get(1).useful == "no"
     say(number=99, phase=Phase.UPDATED)
     assert anomalies.get(1).useful == "no"
-    anomalies.detector_lost()
+    anomalies.detector_lost("detector lost")
     assert anomalies.judge(1, True) is None and anomalies.get(1).useful == "yes"
     with pytest.raises(NoSuchTarget, match="no anomaly 5"):
         anomalies.judge(5, True)

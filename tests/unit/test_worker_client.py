@@ -33,8 +33,8 @@ class Heard:
     def worker_verdict(self, verdict):
         self.verdicts.append(verdict)
 
-    def worker_lost(self, why):
-        self.lost.append(why)
+    def worker_lost(self, why, asked):
+        self.lost.append(f"{why}, asked for" if asked else why)
 
 
 async def until(condition, timeout_s=20):
@@ -78,6 +78,19 @@ def test_a_real_worker_answers_each_frame_and_is_started_again_when_killed(tmp_p
         await ended(task)
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
+
+    asyncio.run(scenario())
+
+
+def test_new_settings_make_a_new_detector_at_once(tmp_path):
+    async def scenario():
+        heard = Heard()
+        client = WorkerClient(None, str(tmp_path), SETUP, heard)
+        task = await connected(client, heard)
+        client.reconfigure(Setup(METRICS, 1.0, {"budget": 2}))
+        await until(lambda: len(heard.ready) == 2)
+        assert heard.lost == ["settings changed, asked for"] and client.state == "connected"
+        await ended(task)
 
     asyncio.run(scenario())
 
