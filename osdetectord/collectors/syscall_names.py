@@ -94,7 +94,8 @@ ARM64 = """
 CLASSES: dict[str, str] = {
     "read": "read readv pread64 preadv preadv2 getdents getdents64 readlink readlinkat sendfile splice copy_file_range"
     " readahead io_getevents io_pgetevents getrandom",
-    "write": "write writev pwrite64 pwritev pwritev2 tee vmsplice fallocate truncate ftruncate io_submit io_uring_enter",
+    "write": "write writev pwrite64 pwritev pwritev2 tee vmsplice fallocate truncate ftruncate io_submit"
+    " io_uring_enter",
     "poll": "poll ppoll select pselect6 epoll_wait epoll_pwait epoll_pwait2 epoll_ctl",
     "futex": "futex futex_waitv futex_wake futex_wait futex_requeue set_robust_list get_robust_list",
     "sync": "fsync fdatasync sync syncfs sync_file_range msync",
