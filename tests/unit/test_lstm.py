@@ -148,7 +148,7 @@ def test_a_gap_is_no_error():
 
 
 def test_nothing_is_said_before_anything_was_learnt():
-    assert not drive(quick(), series(30)).any()
+    assert not drive(quick(), series(199)).any()
 
 
 @pytest.mark.parametrize("metrics", [1, 45])
@@ -210,7 +210,7 @@ def test_it_learns_and_scores_where_no_memory_may_become_executable():
             pass
         from evidence_driver import drive, fitted, made, series
         from osdetectord.detection.evidences.lstm import Lstm
-        evidence = made(Lstm)
+        evidence = made(Lstm, passes=3)
         fitted(evidence, series(61), [0])
         print(drive(evidence, series(97)).max() > 0)
         """

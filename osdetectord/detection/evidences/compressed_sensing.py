@@ -123,6 +123,7 @@ class CompressedSensing(Evidence):
         place = self["seen"][slots] % self._window
         self["clock"][slots] += rate
         due = (self["clock"][slots] >= self._stride) & (self["filled"][slots] == self._window)
+        due &= self["known"][slots] > 0
         # the row that leaves the window is old enough to be a reference: a fault does not vouch for itself
         into, leaving = slots[due], self["rows"][slots[due], place[due]]
         self["reference"][into, self["known"][into] % REFERENCE] = leaving
