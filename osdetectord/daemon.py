@@ -211,6 +211,7 @@ class Daemon:
             return
         if saved is None:
             return
+        self._watching.next_number = int(saved["next_number"])
         blind_s = max(0.0, (wall.now_us() - int(saved["alive_us"])) / 1e6)
         back = []
         for one in saved["targets"]:
@@ -226,7 +227,11 @@ class Daemon:
     def _save(self) -> None:
         if self._options.state_dir is None:
             return
-        value = {"alive_us": wall.now_us(), "targets": self._watching.saved()}
+        value = {
+            "alive_us": wall.now_us(),
+            "next_number": self._watching.next_number,
+            "targets": self._watching.saved(),
+        }
         try:
             state_file.write(self._options.state_dir / WATCHES, value)
         except OSError as error:

@@ -119,7 +119,8 @@ class Watching:
         self.max_targets = max_targets
         self.targets: dict[int, Target] = {}
         self.members: dict[int, Member] = {}
-        self._next = 1
+        self.next_number = 1
+        """Number of the next target; one that was given is never given again, over restarts too."""
         self._one_watch = asyncio.Lock()
 
     # ---- asked for by people
@@ -150,9 +151,9 @@ class Watching:
                 return known, False
             if len(self.targets) >= self.max_targets:
                 raise TooManyTargets(f"{len(self.targets)} targets are watched, max_targets is {self.max_targets}")
-            target = Target(self._next, spec, wall.now_us(), persistent, follow_children)
+            target = Target(self.next_number, spec, wall.now_us(), persistent, follow_children)
             await self._resolve(target)
-            self._next += 1
+            self.next_number += 1
             self.targets[target.number] = target
             return target, True
 
@@ -167,7 +168,7 @@ class Watching:
             bool(saved["follow_children"]),
             int(saved["muted_until_us"]),
         )
-        self._next = max(self._next, target.number + 1)
+        self.next_number = max(self.next_number, target.number + 1)
         if spec.kind is SpecKind.PID and saved.get("boot") != _boot_id():
             raise NoSuchProcess(f"no process {spec.pid} any more: the machine has been booted anew")
         await self._resolve(target)

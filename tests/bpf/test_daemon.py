@@ -134,6 +134,16 @@ def test_after_kill_9_the_watches_are_back_and_the_blind_time_is_told(daemon, wo
     assert daemon.targets() == [f"pid:{work.pid}"]
 
 
+def test_a_targets_number_is_never_given_again(daemon, work):
+    daemon.ask("watch", "--runtime", work.pid)
+    assert [target["id"] for target in daemon.ask("list")] == [1]
+    daemon.ask("unwatch", 1)
+    daemon.stop()
+    daemon.start()
+    daemon.ask("watch", work.pid)
+    assert [target["id"] for target in daemon.ask("list")] == [2]
+
+
 def test_a_killed_detector_is_told_and_replaced_while_collection_goes_on(daemon, work):
     daemon.ask("watch", work.pid)
     wait_until(lambda: daemon.worker_state() == "connected", 20)
