@@ -108,6 +108,10 @@ class Polling:
         """/proc keeps no histogram."""
         return ()
 
+    def block(self, serial: int) -> Any:
+        """/proc tells nothing of requests."""
+        return None
+
     def hook_views(self) -> tuple[HookView, ...]:
         views = []
         for collector in COLLECTORS:

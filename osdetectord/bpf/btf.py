@@ -15,7 +15,7 @@ from osdetectord.errors import LoadError
 KERNEL = Path("/sys/kernel/btf/vmlinux")
 
 MAGIC = 0xEB9F
-PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG, ENUM64 = (
+PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC_PROTO, TYPE_TAG, ENUM64 = (
     2,
     3,
     4,
@@ -25,6 +25,7 @@ PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG, E
     9,
     10,
     11,
+    13,
     18,
     19,
 )
@@ -64,8 +65,10 @@ class Btf:
         self._strings = header + string_at
         self._offsets = [0]
         self._structs: dict[int, int] = {}
+        self._typedefs: dict[int, int] = {}
         position, end = header + type_at, header + type_at + type_len
         unpack, append, structs = _TYPE.unpack_from, self._offsets.append, self._structs
+        typedefs = self._typedefs
         number = 1
         while position < end:
             name, info, _ = unpack(data, position)
@@ -75,6 +78,8 @@ class Btf:
             append(position)
             if kind in (STRUCT, UNION):
                 structs.setdefault(name, number)
+            elif kind == TYPEDEF:
+                typedefs.setdefault(name, number)
             position += 12 + EXTRA[kind] + PER_ITEM[kind] * (info & 0xFFFF)
             number += 1
 
@@ -88,7 +93,7 @@ class Btf:
 
     def field(self, struct_name: str, path: str) -> Field | None:
         """Where ``path`` (dotted; anonymous members are looked through) is in a structure, or None."""
-        number = self._named(struct_name)
+        number = self._named(struct_name, self._structs)
         if number is None:
             return None
         found = self._find(number, path.split("."), 0)
@@ -96,14 +101,26 @@ class Btf:
 
     def size(self, struct_name: str) -> int | None:
         """Bytes of a structure, or None."""
-        number = self._named(struct_name)
+        number = self._named(struct_name, self._structs)
         return None if number is None else self._size(number)
 
-    def _named(self, name: str) -> int | None:
+    def arguments(self, event: str) -> int | None:
+        """How many arguments a raw tracepoint has, or None where there is no such."""
+        number = self._named(f"btf_trace_{event}", self._typedefs)
+        if number is None:
+            return None
+        # a typedef of a pointer to a function, whose own first argument is the tracepoint's
+        _, kind, function = self._type(self._plain(number))
+        if kind != PTR:
+            return None
+        info, kind, _ = self._type(self._plain(function))
+        return (info & 0xFFFF) - 1 if kind == FUNC_PROTO else None
+
+    def _named(self, name: str, among: dict[int, int]) -> int | None:
         pattern = b"\0" + name.encode() + b"\0"
         position = self._strings
         while (position := self._data.find(pattern, position)) >= 0:
-            number = self._structs.get(position + 1 - self._strings)
+            number = among.get(position + 1 - self._strings)
             if number is not None:
                 return number
             position += 1

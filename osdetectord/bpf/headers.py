@@ -91,6 +91,10 @@ FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "wchar": ("ioac.wchar",),
         "read_bytes": ("ioac.read_bytes",),
         "write_bytes": ("ioac.write_bytes",),
+        "files": ("files",),
+        "mm": ("mm",),
+        # x86 only
+        "call_status": ("thread_info.status",),
     },
     "signal_struct": {
         "live": ("live.counter",),
@@ -102,11 +106,22 @@ FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "upid": {"nr": ("nr",), "ns": ("ns",)},
     "pid_namespace": {"idr_head": ("idr.idr_rt.xa_head",)},
     "xa_node": {"shift": ("shift",), "slots": ("slots",)},
+    "mm_struct": {"brk": ("brk",)},
+    "files_struct": {"fdt": ("fdt",)},
+    "fdtable": {"fd": ("fd",), "max_fds": ("max_fds",)},
+    "file": {"f_inode": ("f_inode",), "private_data": ("private_data",)},
+    "inode": {"i_mode": ("i_mode",)},
+    "socket": {"sk": ("sk",)},
+    "sock": {"family": ("__sk_common.skc_family",), "protocol": ("sk_protocol",)},
+    "request": {"op": ("cmd_flags",), "bytes": ("__data_len",)},
 }
+
+# Tracepoints whose number of arguments differs between kernels.
+TRACEPOINTS = ("tcp_retransmit_skb",)
 
 
 def kernel_header(btf: Btf) -> str:
-    """``OFFSET_struct__field`` and ``SIZE_struct__field`` for every field that this kernel has."""
+    """``OFFSET_struct__field``, ``SIZE_struct__field`` and ``ARGUMENTS_event`` of what this kernel has."""
     lines = ["#ifndef OSD_KERNEL_H", "#define OSD_KERNEL_H"]
     for struct_name, fields in FIELDS.items():
         size = btf.size(struct_name)
@@ -118,6 +133,10 @@ def kernel_header(btf: Btf) -> str:
             if found is not None:
                 lines.append(f"#define OFFSET_{struct_name}__{name} {found.offset}")
                 lines.append(f"#define SIZE_{struct_name}__{name} {found.size}")
+    for event in TRACEPOINTS:
+        count = btf.arguments(event)
+        if count is not None:
+            lines.append(f"#define ARGUMENTS_{event} {count}")
     return "\n".join([*lines, "#endif", ""])
 
 

@@ -27,6 +27,7 @@ from osdetectord.bpf.syscall import Map, Program, close_all, online_cpus, open_r
 from osdetectord.bpf.uprobe import WAYS, Uprobes
 from osdetectord.collectors import layout, syscall_log, uprobe
 from osdetectord.collectors.registry import COLLECTORS, sources
+from osdetectord.collectors.syscall_names import number_of
 from osdetectord.core import HookView
 from osdetectord.errors import LoadError
 
@@ -88,6 +89,9 @@ class Sizes:
             "WAIT_BUCKETS": layout.WAIT_BUCKETS,
             "SUSPECT_SLOTS": layout.SUSPECT_SLOTS,
             "LOST_CAUSES": len(layout.LOST),
+            "MAX_REQUESTS": layout.MAX_REQUESTS,
+            "MAX_SOCKETS": layout.MAX_SOCKETS,
+            **{f"NR_{name}": number_of(name) for name in layout.NUMBERS},
             **uprobe.DEFINES,
         }
 
@@ -99,6 +103,7 @@ class Sizes:
             "settings": 1,
             "answers": 1,
             "lost": len(layout.LOST),
+            "requests": layout.MAX_REQUESTS,
         }.get(table, self.processes)
 
 
@@ -208,6 +213,10 @@ class Kernel:
         value = self.maps["waits"].get(serial.to_bytes(8, "little"))
         return () if value is None else tuple(int(count) for count in value["bucket"])
 
+    def block(self, serial: int) -> Any:
+        """What a process asked of block devices, a record of ``layout.BLOCK``, or None."""
+        return self.maps["block"].get(serial.to_bytes(8, "little"))
+
     def look(self, tid: int) -> Answer | None:
         """Who is that?"""
         return self._ask(LOOK, tid)
@@ -242,7 +251,7 @@ class Kernel:
                 tids, values = self.maps["threads"].read()
                 for index in np.flatnonzero(np.isin(values["serial"], serials)):
                     self._command.run(FORGET_THREAD, int(tids[index]), int(values["serial"][index]))
-        for name in ("processes", "totals", "waits"):
+        for name in layout.BY_SERIAL:
             self.maps[name].delete(serials)
         stale = [keys[np.isin(keys["serial"], serials)] for keys, _ in self.maps["syscalls"].batches()]
         for keys in stale:
@@ -250,7 +259,7 @@ class Kernel:
 
     def sweep(self, serials: NDArray[np.uint64]) -> None:
         """Delete what belongs to no process: a thread in a system call may write once more after its removal."""
-        for name in ("totals", "waits"):
+        for name in layout.BY_SERIAL[1:]:
             keys, _ = self.maps[name].read()
             self.maps[name].delete(keys[~np.isin(keys, serials)])
         tids, values = self.maps["threads"].read()

@@ -51,13 +51,8 @@ int cpu_switch(struct bpf_raw_tracepoint_args *ctx)
             u64 wait = now - queued;
             if (sum)
                 sum->queued_ns += wait;
-            if (histogram) {
-                // 1024 ns for a microsecond; the histogram is for people
-                u32 slot = bpf_log2l(wait >> 11);
-                if (slot > WAIT_BUCKETS - 1)
-                    slot = WAIT_BUCKETS - 1;
-                __sync_fetch_and_add(&histogram->bucket[slot], 1);
-            }
+            if (histogram)
+                __sync_fetch_and_add(&histogram->bucket[wait_bucket(wait)], 1);
         }
     }
     return 0;

@@ -14,8 +14,15 @@ SUSPECT_SLOTS = 32768
 FOLLOW, EXITED, REMOVED, BORN = 1, 2, 4, 8
 """Bits of ``process.flags``."""
 
-LOST = ("threads", "processes", "syscalls", "events", "logged")
+LOST = ("threads", "processes", "syscalls", "events", "logged", "traffic", "effects", "requests")
 """Causes, in the order of the table ``lost``."""
+
+NUMBERS = (
+    *("brk", "mmap", "mremap", "munmap", "accept", "accept4", "splice", "sendfile"),
+    *("read", "readv", "preadv2", "recvfrom", "recvmsg", "recvmmsg"),
+    *("write", "writev", "pwritev2", "sendto", "sendmsg", "sendmmsg"),
+)
+"""System calls that the sources know by number, ``NR_name`` there."""
 
 SERIAL = np.dtype("<u8")
 
@@ -27,6 +34,7 @@ THREAD = np.dtype(
         ("on_ns", "<u8"),
         ("queued_ns", "<u8"),
         ("cpu_ns", "<u8"),
+        ("argument", "<u8"),
         ("nr", "<u4"),
         ("unused", "<u4"),
     ]
@@ -70,6 +78,29 @@ CALL = np.dtype([("serial", "<u8"), ("nr", "<u4"), ("unused", "<u4")])
 
 CALLS = np.dtype([("count", "<u8"), ("errors", "<u8"), ("total_ns", "<u8"), ("longest_ns", "<u8")])
 
+EFFECTS = np.dtype([(name, "<u8") for name in ("mapped", "unmapped", "heap_grown", "heap_shrunk", "accepted")])
+
+PROTOCOLS = ("tcp", "udp", "unix", "other")
+
+TRAFFIC = np.dtype(
+    [
+        *((name, "<u8", len(PROTOCOLS)) for name in ("rx_bytes", "tx_bytes", "rx_calls", "tx_calls")),
+        *((name, "<u8") for name in ("opened", "failed", "retransmitted")),
+    ]
+)
+
+DIRECTIONS = ("read", "write")
+
+BLOCK = np.dtype(
+    [
+        *((name, "<u8", len(DIRECTIONS)) for name in ("requests", "bytes", "time_ns")),
+        ("others", "<u8"),
+        ("bucket", "<u8", (len(DIRECTIONS), WAIT_BUCKETS)),
+    ]
+)
+
+REQUEST = np.dtype([("serial", "<u8"), ("start_ns", "<u8"), ("bytes", "<u4"), ("op", "<u4")])
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -92,6 +123,19 @@ TABLES = {
     "answers": Table(U32, ANSWER),
     "lost": Table(U32, np.dtype("<u8"), per_cpu=True),
     "syscalls": Table(CALL, CALLS, per_cpu=True),
+    "effects": Table(SERIAL, EFFECTS, per_cpu=True),
+    "traffic": Table(SERIAL, TRAFFIC, per_cpu=True),
+    "block": Table(SERIAL, BLOCK),
+    "requests": Table(np.dtype("<u8"), REQUEST),
 }
+
+BY_SERIAL = ("processes", "totals", "waits", "effects", "traffic", "block")
+"""Tables with at most one entry for each process."""
+
+MAX_REQUESTS = 16384
+"""Requests to block devices that are under way at once, of watched processes."""
+
+MAX_SOCKETS = 32768
+"""TCP sockets of which it is known for whom they work."""
 
 RING = "events"

@@ -5,14 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from osdetectord.collector import Collector
+from osdetectord.collectors.block import BlockCollector
 from osdetectord.collectors.cpu import CpuCollector
 from osdetectord.collectors.lifecycle import LifecycleCollector
+from osdetectord.collectors.network import NetworkCollector
 from osdetectord.collectors.syscalls import SyscallCollector
 
-COLLECTORS: tuple[Collector, ...] = (LifecycleCollector(), CpuCollector(), SyscallCollector())
+COLLECTORS: tuple[Collector, ...] = (
+    LifecycleCollector(),
+    CpuCollector(),
+    SyscallCollector(),
+    NetworkCollector(),
+    BlockCollector(),
+)
 
 # what the other sources build on
-COMMON = "watch.bpf.c"
+COMMON = ("watch.bpf.c", "registers.bpf.c", "socket.bpf.c", "effects.bpf.c")
 
 # programs of user functions: attached one by one while the daemon runs
 FUNCTIONS = ("allocation.bpf.c", "uprobe.bpf.c")
@@ -24,4 +32,4 @@ LOGS = ("syscall_log.bpf.c",)
 def sources() -> tuple[Path, ...]:
     """The ``.bpf.c`` files in the order in which they are compiled, as one."""
     here = Path(__file__).parent
-    return tuple(here / name for name in (COMMON, *(collector.source for collector in COLLECTORS), *FUNCTIONS, *LOGS))
+    return tuple(here / name for name in (*COMMON, *(collector.source for collector in COLLECTORS), *FUNCTIONS, *LOGS))

@@ -133,6 +133,11 @@ def name_of(number: int) -> str:
     return NAMES[number] if known else f"syscall_{number}"
 
 
+def number_of(name: str) -> int:
+    """Number of a system call of this machine that is known by name."""
+    return NAMES.index(name)
+
+
 def class_index() -> NDArray[np.intp]:
     """For each number that has a name, the position of its class in ``CLASS_NAMES``."""
     of_name = {name: index for index, names in enumerate(CLASSES.values()) for name in names.split()}

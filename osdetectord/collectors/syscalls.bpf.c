@@ -16,7 +16,7 @@ struct calls {
 
 BPF_TABLE("percpu_hash", struct call, struct calls, syscalls, MAX_SYSCALLS);
 
-static __always_inline int enter(u32 nr)
+static __always_inline struct thread *enter(u32 nr)
 {
     u32 tid = bpf_get_current_pid_tgid();
     struct thread *t = watched_thread(tid);
@@ -25,7 +25,7 @@ static __always_inline int enter(u32 nr)
         t->nr = nr;
         t->entered_ns = bpf_ktime_get_ns();
     }
-    return 0;
+    return t;
 }
 
 static __always_inline int leave(s64 result)
@@ -39,6 +39,8 @@ static __always_inline int leave(s64 result)
     u64 took = bpf_ktime_get_ns() - t->entered_ns;
     struct call key = {t->serial, t->nr};
     t->entered_ns = 0;
+    if (has_effect(t->nr))
+        effect_ends(t, result);
     struct calls *sum = syscalls.lookup(&key);
     if (!sum) {
         struct calls none = {};
@@ -62,7 +64,14 @@ static __always_inline int leave(s64 result)
 // (registers, number) and (registers, result)
 int syscalls_enter(struct bpf_raw_tracepoint_args *ctx)
 {
-    return enter(ctx->args[1]);
+    struct thread *t = enter(ctx->args[1]);
+
+    if (t && has_effect(t->nr)) {
+        struct pt_regs registers = {};
+        bpf_probe_read_kernel(&registers, sizeof(registers), (void *)ctx->args[0]);
+        effect_begins(t, ARGUMENT_2(registers), ARGUMENT_3(registers), ARGUMENT_4(registers));
+    }
+    return 0;
 }
 
 int syscalls_leave(struct bpf_raw_tracepoint_args *ctx)
@@ -70,18 +79,28 @@ int syscalls_leave(struct bpf_raw_tracepoint_args *ctx)
     return leave(ctx->args[1]);
 }
 
-struct classic {
+struct classic_enter {
+    u64 common;
+    s64 nr;
+    u64 arguments[6];
+};
+
+struct classic_leave {
     u64 common;
     s64 nr;
     s64 result;
 };
 
-int syscalls_enter_classic(struct classic *ctx)
+int syscalls_enter_classic(struct classic_enter *ctx)
 {
-    return enter(ctx->nr);
+    struct thread *t = enter(ctx->nr);
+
+    if (t && has_effect(t->nr))
+        effect_begins(t, ctx->arguments[1], ctx->arguments[2], ctx->arguments[3]);
+    return 0;
 }
 
-int syscalls_leave_classic(struct classic *ctx)
+int syscalls_leave_classic(struct classic_leave *ctx)
 {
     return leave(ctx->result);
 }

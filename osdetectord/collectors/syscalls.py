@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osdetectord.collector import AttachKind, Attachment, Hook, Tables
+from osdetectord.collectors import effects
 from osdetectord.collectors.syscall_names import CLASS_NAMES, class_index, name_of
 from osdetectord.metric import Kind, Metric
 from osdetectord.series import rows_of
@@ -45,7 +46,7 @@ class SyscallCollector:
 
     name = "syscalls"
     source = "syscalls.bpf.c"
-    metrics: tuple[Metric, ...] = (CALLS, ERRORS, *CLASS_CALLS, *CLASS_TIME)
+    metrics: tuple[Metric, ...] = (CALLS, ERRORS, *CLASS_CALLS, *CLASS_TIME, *effects.METRICS)
     hooks: tuple[Hook, ...] = (
         Hook(
             "raw tracepoints sys_enter, sys_exit",
@@ -67,7 +68,7 @@ class SyscallCollector:
         self._class = class_index()
 
     def read(self, tables: Tables, serials: NDArray[np.uint64]) -> NDArray[np.float64]:
-        """Calls and seconds since the process was watched, shape ``(P, 2 + 2 * classes)``."""
+        """Calls, seconds and effects since the process was watched, shape ``(P, 2 + 2 * classes + 5)``."""
         classes = len(CLASS_NAMES)
         count = np.zeros(len(serials) * classes)
         errors = np.zeros(len(serials))
@@ -82,7 +83,8 @@ class SyscallCollector:
             seconds += np.bincount(cell, values["total_ns"][found] * 1e-9, len(count))
             errors += np.bincount(at, values["errors"][found], len(serials))
         count = count.reshape(-1, classes)
-        return np.column_stack((count.sum(axis=1), errors, count, seconds.reshape(-1, classes)))
+        of_class = (count, seconds.reshape(-1, classes))
+        return np.column_stack((count.sum(axis=1), errors, *of_class, effects.read(tables, serials)))
 
     def totals(self, tables: Tables, serial: int) -> tuple[SyscallTotal, ...]:
         """Every system call that a process made, most time first."""

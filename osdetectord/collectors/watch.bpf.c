@@ -41,6 +41,7 @@ struct thread {
     u64 on_ns;        // on a CPU since, 0 if not
     u64 queued_ns;    // runnable since, 0 if not
     u64 cpu_ns;       // on a CPU before on_ns, since it is watched
+    u64 argument;     // what it is about to change: see effects.bpf.c
     u32 nr;           // the system call under way
     u32 unused;
 };
@@ -110,6 +111,9 @@ BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);
 #define LOST_SYSCALL 2
 #define LOST_EVENT 3
 #define LOST_LOGGED 4
+#define LOST_TRAFFIC 5
+#define LOST_EFFECTS 6
+#define LOST_REQUEST 7
 
 static __always_inline void lose(u32 cause)
 {
@@ -117,6 +121,16 @@ static __always_inline void lose(u32 cause)
 
     if (count)
         *count += 1;
+}
+
+// Of waits: 1024 ns for a microsecond; histograms are for people.
+static __always_inline u32 wait_bucket(u64 ns)
+{
+    u64 units = ns >> 10;
+    // BCC's gives one more than the logarithm, and 1 for 0
+    u32 bucket = units < 2 ? 0 : bpf_log2l(units) - 1;
+
+    return bucket < WAIT_BUCKETS ? bucket : WAIT_BUCKETS - 1;
 }
 
 static __always_inline u32 *suspect(u32 tid)

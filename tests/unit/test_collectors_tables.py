@@ -23,10 +23,11 @@ class Arrays:
         self._tables = tables
 
     def read(self, name):
-        return self._tables[name]
+        table = layout.TABLES[name]
+        return self._tables.get(name, (np.zeros(0, table.key), np.zeros(0, table.value)))
 
     def batches(self, name):
-        keys, values = self._tables[name]
+        keys, values = self.read(name)
         for index in range(0, len(keys), 2):
             yield keys[index : index + 2], values[index : index + 2]
 
