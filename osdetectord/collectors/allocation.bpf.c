@@ -199,11 +199,18 @@ int allocation_enter(struct pt_regs *ctx)
         call.size = second * third;
     if (kind == ALLOCATE_POSIX)
         call.result_at = first;
-    if ((kind == ALLOCATE_AGAIN || kind == ALLOCATE_AGAIN_PRODUCT) && first &&
-        allocation_take(owner, first, &call.taken))
-        call.old = first;
     key.sp = PT_REGS_SP(ctx);
     key.tid = bpf_get_current_pid_tgid();
+    if ((kind == ALLOCATE_AGAIN || kind == ALLOCATE_AGAIN_PRODUCT) && first) {
+        struct allocation_call *outer = allocation_calls.lookup(&key);
+        if (allocation_take(owner, first, &call.taken)) {
+            call.old = first;
+        } else if (outer && outer->old == first) {
+            // reallocarray() jumps to realloc(): the same call, the same place on the stack
+            call.old = first;
+            call.taken = outer->taken;
+        }
+    }
     if (allocation_calls.update(&key, &call))
         probe_lose(PROBE_LOST_ALLOCATION);
     return 0;

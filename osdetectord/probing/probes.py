@@ -553,7 +553,8 @@ class Probes:
             probe.entries += since["entries"]
             probe.calls += since["calls"]
             probe.total_ns += since["total_ns"]
-            if probe.form is None:
+            nothing_new = cookie in self._retired and not since["entries"] and not since["calls"]
+            if probe.form is None and not nothing_new:
                 out.append(
                     ProbeTotal(
                         number=probe.number,
