@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any, cast
+from osdetectord.lean import without
 
-# structlog imports rich, where it is installed, to draw tracebacks: 7 MB that a daemon never uses
-_rich = sys.modules.get("rich")
-sys.modules["rich"] = cast(Any, None)
-import structlog  # noqa: E402
-
-if _rich is None:
-    del sys.modules["rich"]
-else:
-    sys.modules["rich"] = _rich
+# structlog would draw tracebacks with rich: 7 MB that a daemon never uses
+with without("rich"):
+    import structlog
 
 __all__ = ["get_logger", "structlog"]
 

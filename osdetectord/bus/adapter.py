@@ -25,14 +25,17 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from dbus_next.__version__ import __version__ as _version
-from dbus_next._private.address import parse_address
-from dbus_next._private.marshaller import Marshaller
-from dbus_next._private.unmarshaller import Unmarshaller
-from dbus_next.errors import InvalidAddressError, InvalidSignatureError, SignatureBodyMismatchError
-from dbus_next.signature import SignatureTree, Variant
-
 from osdetectord.errors import InvalidArgument, Unsupported
+from osdetectord.lean import without
+
+# dbus-next would offer GLib's loop too: 3 MB
+with without("gi"):
+    from dbus_next.__version__ import __version__ as _version
+    from dbus_next._private.address import parse_address
+    from dbus_next._private.marshaller import Marshaller
+    from dbus_next._private.unmarshaller import Unmarshaller
+    from dbus_next.errors import InvalidAddressError, InvalidSignatureError, SignatureBodyMismatchError
+    from dbus_next.signature import SignatureTree, Variant
 
 PINNED = "0.2.3"
 # Types of the variants that we read: every other signature would stay in dbus-next's cache for ever.
