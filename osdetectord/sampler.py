@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from osdetectord import proc
 from osdetectord.bpf.kernel import Kernel, Sizes
+from osdetectord.bpf.uprobe import Uprobes
 from osdetectord.collector import Tables
 from osdetectord.collectors import layout
 from osdetectord.collectors.cpu import INVOLUNTARY, OFF_CPU, ON_CPU, RUN_QUEUE, VOLUNTARY
@@ -492,6 +493,13 @@ class Sampler:
                     if found is not None and found.tid in ns:
                         out[series, tid] = ns[found.tid] * 1e-9
             return out
+
+    @property
+    def uprobes(self) -> Uprobes:
+        """Programs and tables for functions of user programs; of no way where the kernel part is not loaded."""
+        if isinstance(self._kernel, Polling):
+            return Uprobes("", self._kernel.ranks["lifecycle"][1])
+        return self._kernel.uprobes
 
     def log_syscalls(self, on: bool) -> None:
         """Whether every system call of every watched process is logged, for :meth:`logged_syscalls`.
