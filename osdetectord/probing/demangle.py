@@ -55,3 +55,45 @@ def without_parameters(name: str) -> str:
         elif not depth and name[at] not in " abcdefghijklmnopqrstuvwxyz&[].0123456789":
             break
     return name
+
+
+def spellings(name: str) -> frozenset[str]:
+    """The ways in which people may write a demangled name, without blanks.
+
+    With and without parameters, the result's type that templates have, and the last template arguments.
+    """
+    short = without_parameters(name)
+    parameters = name[len(short) :]
+    bare = short[_begin_of_name(short) :]
+    written = {bare}
+    if bare.endswith(">") and "operator" not in bare:
+        written.add(bare[: _begin_of_arguments(bare)])
+    out = {name, short} | written | {one + parameters for one in written}
+    return frozenset(one.replace(" ", "") for one in out)
+
+
+def plain(name: str) -> str:
+    """The shortest of the spellings."""
+    return min(spellings(name), key=len)
+
+
+def _begin_of_name(short: str) -> int:
+    """Where the name begins after the type of its result."""
+    if "operator" in short:
+        return 0
+    depth = 0
+    for at in range(len(short) - 1, -1, -1):
+        depth += (short[at] in ">)") - (short[at] in "<(")
+        if short[at] == " " and not depth:
+            return at + 1
+    return 0
+
+
+def _begin_of_arguments(bare: str) -> int:
+    """Where the last template arguments begin."""
+    depth = 0
+    for at in range(len(bare) - 1, -1, -1):
+        depth += (bare[at] == ">") - (bare[at] == "<")
+        if not depth:
+            return at
+    return len(bare)

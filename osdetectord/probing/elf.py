@@ -292,16 +292,16 @@ class Elf:
                 full = demangle.demangled(symbol)
                 if full is None or CLONE.search(symbol):
                     continue
-                if plain in (full.replace(" ", ""), demangle.without_parameters(full).replace(" ", "")):
+                if plain in demangle.spellings(full):
                     function = _function(table.symbols[index], symbol, full)
                     found[function.symbol, function.address] = function
         return list(found.values())
 
     def _mangled(self, table: _Table, name: str) -> Iterator[tuple[bytes, int]]:
         """Mangled symbols that may be of that name, with their positions in the table."""
-        words = WORD.findall(demangle.without_parameters(name))
+        words = [] if "operator" in name else WORD.findall(demangle.plain(name))
         # an identifier stands in a mangled name with its length before it
-        needle = re.escape(f"{len(words[-1])}{words[-1]}".encode()) if words and "operator" not in words else b""
+        needle = re.escape(f"{len(words[-1])}{words[-1]}".encode()) if words else b""
         starts: dict[int, bytes] = {}
         for found in re.finditer(rb"_Z[^\0]*?" + needle + rb"[^\0]*", table.names):
             starts[found.start()] = found[0]
@@ -311,7 +311,7 @@ class Elf:
     def _hint(self, name: str) -> str:
         if not sum(len(table.symbols) for table in self._tables):
             return ": it has no symbols, give an address as 0x..."
-        word = WORD.findall(demangle.without_parameters(name))
+        word = WORD.findall(demangle.plain(name))
         like = difflib.get_close_matches(name, self._names_near(word[-1] if word else name), 3, 0.7)
         hint = f"; there is {', '.join(like)}" if like else ""
         if "::" in name and not demangle.available():
@@ -329,7 +329,7 @@ class Elf:
             known = np.isin(list(starts), table.symbols["name"])
             for symbol in [symbol for symbol, is_function in zip(starts.values(), known, strict=True) if is_function]:
                 full = demangle.demangled(symbol)
-                out.add(os.fsdecode(symbol) if full is None else demangle.without_parameters(full))
+                out.add(os.fsdecode(symbol) if full is None else demangle.plain(full))
         return sorted(out)
 
     @cached_property

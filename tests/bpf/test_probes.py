@@ -492,9 +492,7 @@ def test_returns_of_go_programs_are_refused_and_entries_are_not(
     probes: Probes, programs: dict[str, Path], run: Run, tmp_path: Path
 ) -> None:
     program = tmp_path / "go"
-    subprocess.run(
-        ["objcopy", "--add-section", ".gopclntab=/etc/hostname", programs["pie"], program], check=True
-    )
+    subprocess.run(["objcopy", "--add-section", ".gopclntab=/etc/hostname", programs["pie"], program], check=True)
     process = run("search", "5", "word", path=program)
     with pytest.raises(Unsupported, match="Go compiler"):
         probes.add_probe(":search", pids=[process.pid])
@@ -713,5 +711,3 @@ def test_the_perf_way_says_what_it_lacks_without_the_capability(tmp_path: Path) 
         check=False,
     )
     assert "CAP_SYS_ADMIN" in done.stdout, (bounded, done)
-
-
