@@ -20,6 +20,7 @@ from osdetectord.bpf.kernel import Kernel, Sizes
 from osdetectord.collectors import layout
 from osdetectord.collectors.cpu import CpuCollector
 from osdetectord.collectors.lifecycle import LifecycleCollector
+from osdetectord.collectors.registry import COLLECTORS
 from osdetectord.collectors.syscalls import SyscallCollector
 from osdetectord.errors import LoadError, TooManyTargets
 from osdetectord.polling import Polling
@@ -268,6 +269,6 @@ def test_the_check_tells_as_json_what_serves():
     )
 
     assert told["error"] == ""
-    assert {hook["collector"]: hook["rank"] for hook in told["hooks"]} == {"lifecycle": 0, "cpu": 0, "syscalls": 0}
+    assert {hook["collector"]: hook["rank"] for hook in told["hooks"]} == {c.name: 0 for c in COLLECTORS}
     assert denied.returncode == 1
     assert "ermi" in json.loads(denied.stdout)["error"]
