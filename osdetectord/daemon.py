@@ -8,6 +8,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,6 +33,7 @@ from osdetectord.notify import Notifier
 from osdetectord.record import Record
 from osdetectord.sample import Frame
 from osdetectord.sampler import Exited, Sampler, Tick
+from osdetectord.target import SpecKind
 from osdetectord.ticker import Ticker
 from osdetectord.verdict import EvidenceState, Verdict
 from osdetectord.watching import Target, Watching
@@ -109,6 +111,8 @@ class Daemon:
         self._status = ""
         self._stop = asyncio.Event()
         self._cost = _Cost()
+        # the disk may be slow; the loop and the caller of Watch are not to wait for it
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
 
     # ---- life
 
@@ -124,10 +128,14 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self._reload_by_signal()))
+        for hook in self._sampler.hooks:
+            if hook.rank != 0:
+                logger.warning("%s is served by %s: %s", hook.collector, hook.hook or "nothing", hook.why)
         await self._bus.start()
         for view in self._history.close_open(wall.now_us()):
             self._tell(record.closed(view, "osdetectord was away at its end"))
         await self._restore()
+        self._tell_status()
         self._ticker.start()
         tasks = [
             asyncio.ensure_future(part)
@@ -148,6 +156,7 @@ class Daemon:
                 task.cancel()
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
             self._save()
+            self._disk.shutdown()
             self._history.close()
             await self._bus.stop()
             self._sampler.close()
@@ -232,10 +241,7 @@ class Daemon:
             "next_number": self._watching.next_number,
             "targets": self._watching.saved(),
         }
-        try:
-            state_file.write(self._options.state_dir / WATCHES, value)
-        except OSError as error:
-            logger.error("the watches can't be saved in %s: %s", self._options.state_dir, error.strerror)
+        self._disk.submit(_write_watches, self._options.state_dir / WATCHES, value)
 
     # ---- told by the collectors
 
@@ -489,6 +495,7 @@ class Daemon:
         return f"watching {targets} ({many}){': ' if told else ''}{', '.join(told)}"
 
     def _tell_status(self) -> None:
+        self._sampler.report_strangers(any(target.spec.kind is not SpecKind.PID for target in self._watching))
         status = self._say_status()
         if status != self._status:
             self._status = status
@@ -524,6 +531,13 @@ class Daemon:
         }
         run_time_ns = self._sampler.run_time_ns()
         return cost if run_time_ns is None else {**cost, "bpf_s": run_time_ns / 1e9}
+
+
+def _write_watches(path: Path, value: object) -> None:
+    try:
+        state_file.write(path, value)
+    except OSError as error:
+        logger.error("the watches can't be saved in %s: %s", path.parent, error.strerror)
 
 
 class _Cost:

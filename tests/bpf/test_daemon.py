@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,3 +199,17 @@ def test_what_the_daemon_needs_and_lacks_is_one_clear_sentence(tmp_path):
     noconfig = start("--config", str(tmp_path / "gone"))
     assert noconfig.returncode == 78 and "no such directory" in noconfig.stderr
     assert start("--nonsense").returncode == 2
+
+
+def test_a_command_that_starts_later_is_watched_from_its_start(daemon, tmp_path):
+    name = f"osd{os.getpid() % 100000}late"
+    program = tmp_path / name
+    shutil.copy("/bin/sleep", program)
+    daemon.ask("watch", f"comm:{name}")
+    assert daemon.ask("list")[0]["state"] == "waiting"
+    child = subprocess.Popen([program, "60"])
+    wait_until(lambda: daemon.ask("list")[0]["state"] == "learning", 4)
+    assert [process["pid"] for process in daemon.ask("list")[0]["processes"]] == [child.pid]
+    child.kill()
+    child.wait()
+    wait_until(lambda: daemon.ask("list")[0]["state"] == "waiting", 4)
