@@ -243,7 +243,8 @@ class Elf:
         """Which symbols are of a version that nothing new is linked with (name@VERSION)."""
         if section["type"] == SHT_DYNSYM:
             for versions in self._sections[self._sections["type"] == SHT_GNU_VERSYM]:
-                held = np.frombuffer(self._bytes(versions, "versions"), "<u2")
+                data = self._bytes(versions, "versions")
+                held = np.frombuffer(data[: len(data) & ~1], "<u2")
                 if len(held) == count:
                     return np.asarray(held & HIDDEN_VERSION, dtype=np.bool_)
         return np.zeros(count, dtype=np.bool_)

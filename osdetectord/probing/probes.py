@@ -19,8 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from osdetectord.bpf.uprobe import Uprobes
+from osdetectord.bpf.uprobe import WAYS, Uprobes
 from osdetectord.collectors import uprobe
+from osdetectord.core import HookView
 from osdetectord.errors import (
     InvalidArgument,
     NoSuchProcess,
@@ -48,6 +49,12 @@ PATIENCE_NS = 2_000_000_000
 """How long the line of an entry waits for its return, where a string of it could not be read."""
 
 MAX_WAITING = 8192
+
+RETRY_NS, RETRY_MAX_NS = 250_000_000, 60_000_000_000
+"""When a process without the function is looked at again, each time later: its libraries may not be loaded yet."""
+
+SWEEP_NS = 10_000_000_000
+"""How often ended processes are looked for that nobody tells of."""
 
 CALL = np.dtype(
     [
@@ -202,6 +209,13 @@ class _Attachment:
 
 
 @dataclass(slots=True)
+class _Trouble:
+    why: str
+    again_ns: int
+    delay_ns: int = RETRY_NS
+
+
+@dataclass(slots=True)
 class _Probe:
     number: int
     location: Location
@@ -211,7 +225,7 @@ class _Probe:
     children: bool
     pids: set[int]
     attached: dict[int, _Attachment] = field(default_factory=dict)
-    troubles: dict[int, str] = field(default_factory=dict)
+    troubles: dict[int, _Trouble] = field(default_factory=dict)
     over_budget: bool = False
     entries: int = 0
     calls: int = 0
@@ -242,7 +256,7 @@ class Probes:
         self._last: dict[tuple[int, int], NDArray[Any]] = {}
         self._waiting: OrderedDict[tuple[int, int, int], tuple[Event, bool]] = OrderedDict()
         self._next_number, self._next_cookie = 1, 1
-        self._tick_ns = now_ns
+        self._tick_ns = self._sweep_ns = now_ns
         self._forgotten = 0
 
     # ---- adding and removing
@@ -314,23 +328,33 @@ class Probes:
                     self._attach(probe, pid)
                 except OsdetectorError as error:
                     first = first or error
-                    probe.troubles[pid] = str(error)
-                except BaseException:
-                    self._detach_all(probe)
-                    raise
+                    probe.troubles[pid] = _Trouble(str(error), self._tick_ns + RETRY_NS)
             if not probe.attached and first is not None:
                 raise first
             self._next_number += 1
             self._probes[probe.number] = probe
             return probe.number
 
+    def add_process(self, number: int, pid: int) -> None:
+        """Probe one more process, for example a new one of a service; raises our errors."""
+        with self._lock:
+            probe = self._probe(number)
+            if pid in probe.pids:
+                return
+            self._attach(probe, pid)
+            probe.pids.add(pid)
+
     def remove(self, number: int) -> None:
         """Detach; raises NoSuchTarget."""
         with self._lock:
-            probe = self._probes.pop(number, None)
-            if probe is None:
-                raise NoSuchTarget(f"no probe or trace {number}")
-            self._detach_all(probe)
+            self._detach_all(self._probe(number))
+            del self._probes[number]
+
+    def _probe(self, number: int) -> _Probe:
+        probe = self._probes.get(number)
+        if probe is None:
+            raise NoSuchTarget(f"no probe or trace {number}")
+        return probe
 
     def close(self) -> None:
         """Detach everything."""
@@ -406,23 +430,37 @@ class Probes:
                 for probe in self._probes.values():
                     if probe.children and info.parent_pid in probe.pids:
                         probe.pids.add(info.process.pid)
-                        self._follow(probe, info.process.pid)
+                        self._follow(probe, info.process.pid, now_ns)
             for info in execed:
                 for probe in self._probes.values():
                     if info.process.pid in probe.pids:
-                        self._follow(probe, info.process.pid)
+                        self._follow(probe, info.process.pid, now_ns)
+            self._retry(now_ns)
             calls, lines = self.drain(now_ns)
             totals = self._read_totals(now_ns)
             detached = self._enforce(now_ns)
-            for process in exited:
+            for pid in {*(process.pid for process in exited), *self._ended(now_ns)}:
                 for probe in self._probes.values():
-                    probe.pids.discard(process.pid)
-                    probe.troubles.pop(process.pid, None)
-                    self._detach(probe, process.pid)
+                    probe.pids.discard(pid)
+                    probe.troubles.pop(pid, None)
+                    self._detach(probe, pid)
             self._tick_ns = now_ns
             return ProbeTick(calls, lines, totals, detached)
 
-    def _follow(self, probe: _Probe, pid: int) -> None:
+    def _retry(self, now_ns: int) -> None:
+        for probe in self._probes.values():
+            for pid in [pid for pid, trouble in probe.troubles.items() if trouble.again_ns <= now_ns]:
+                self._follow(probe, pid, now_ns)
+
+    def _ended(self, now_ns: int) -> set[int]:
+        """Processes that ended though the collectors, which may not watch them, did not tell."""
+        if now_ns - self._sweep_ns < SWEEP_NS:
+            return set()
+        self._sweep_ns = now_ns
+        known = {pid for probe in self._probes.values() for pid in probe.pids if pid}
+        return {pid for pid in known if not os.path.exists(f"/proc/{pid}")}
+
+    def _follow(self, probe: _Probe, pid: int, now_ns: int) -> None:
         """Attach to a process that is new, or that has executed a program."""
         if probe.over_budget or 0 in probe.pids:
             return
@@ -430,7 +468,7 @@ class Probes:
             place = mapping.find(probe.location, pid)
         except OsdetectorError as error:
             self._detach(probe, pid)
-            probe.troubles[pid] = str(error)
+            self._trouble(probe, pid, error, now_ns)
             return
         try:
             before = probe.attached.get(pid)
@@ -441,9 +479,18 @@ class Probes:
             self._attach_at(probe, pid, place)
             probe.troubles.pop(pid, None)
         except OsdetectorError as error:
-            probe.troubles[pid] = str(error)
+            self._trouble(probe, pid, error, now_ns)
         finally:
             place.close()
+
+    def _trouble(self, probe: _Probe, pid: int, error: OsdetectorError, now_ns: int) -> None:
+        if isinstance(error, NoSuchProcess):
+            probe.pids.discard(pid)
+            probe.troubles.pop(pid, None)
+            return
+        before = probe.troubles.get(pid)
+        delay_ns = min(2 * before.delay_ns, RETRY_MAX_NS) if before else RETRY_NS
+        probe.troubles[pid] = _Trouble(str(error), now_ns + delay_ns, delay_ns)
 
     # ---- reading
 
@@ -611,14 +658,12 @@ class Probes:
     def view(self, number: int) -> ProbeView | TraceView:
         """One of them; raises NoSuchTarget."""
         with self._lock:
-            if number not in self._probes:
-                raise NoSuchTarget(f"no probe or trace {number}")
-            return _view(self._probes[number])
+            return _view(self._probe(number))
 
-    @property
-    def way(self) -> tuple[str, str]:
-        """How functions are probed here, ``multi``, ``perf`` or nothing; and why no better way works."""
-        return self._uprobes.way, self._uprobes.why
+    def hook_view(self) -> HookView:
+        """How functions of user programs are probed here, and why no better way works."""
+        rank = WAYS.index(self._uprobes.way) if self._uprobes.way else -1
+        return HookView("functions", HOOKS[rank] if rank >= 0 else "", rank, self._uprobes.why)
 
     def lost(self) -> dict[str, int]:
         """What was lost since the load, by cause."""
@@ -630,6 +675,8 @@ class Probes:
             counts["probe_forgotten"] = self._forgotten
             return counts
 
+
+HOOKS = ("uprobe_multi links", "uprobes by perf_event_open")
 
 COUNTED = ("entries", "calls", "total_ns", "cpu_ns")
 
@@ -691,7 +738,7 @@ def _view(probe: _Probe) -> ProbeView | TraceView:
         AttachmentView(pid, held.place.shown, held.place.symbol, held.place.address, "")
         for pid, held in probe.attached.items()
     ]
-    attachments += [AttachmentView(pid, "", "", 0, trouble) for pid, trouble in probe.troubles.items()]
+    attachments += [AttachmentView(pid, "", "", 0, trouble.why) for pid, trouble in probe.troubles.items()]
     state = "over budget" if probe.over_budget else "on" if probe.attached else "waiting"
     shared = (
         *(probe.number, str(probe.location), state, probe.budget, probe.tid, probe.children),

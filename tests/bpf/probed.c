@@ -1,5 +1,6 @@
 // A program with known functions: does the work that its arguments name when a line comes on its input.
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdint.h>
@@ -155,6 +156,12 @@ static void work(int argc, char **argv)
             pthread_create(&thread[i], NULL, threaded, (void *)(i + 1));
         for (int i = 0; i < 5; i++)
             pthread_join(thread[i], NULL);
+    } else if (!strcmp(what, "library")) {
+        void *library = dlopen(argv[3], RTLD_NOW);
+        int (*twice)(int) = library ? dlsym(library, "twice") : NULL;
+        for (int i = 0; i < n; i++)
+            if (!twice || twice(i) != 2 * i)
+                abort();
     } else if (!strcmp(what, "leak")) {
         take_much();
         take_little();

@@ -27,6 +27,7 @@ BUILDS = {
     "static": ("gcc", "probed.c", "-pthread", "-static"),
     "frames": ("gcc", "probed.c", "-pthread", "-fno-omit-frame-pointer"),
     "cpp": ("g++", "probed.cpp"),
+    "library": ("gcc", "probed_library.c", "-shared", "-fPIC"),
 }
 
 
@@ -68,7 +69,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     directory = tmp_path_factory.mktemp("probed")
     built = {}
     for name, (compiler, source, *options) in BUILDS.items():
-        built[name] = directory / name
+        built[name] = directory / ("liblate.so.1" if name == "library" else name)
         subprocess.run([compiler, "-O2", "-o", built[name], HERE / source, *options], check=True)
     built["stripped"] = directory / "stripped"
     subprocess.run(["strip", "-o", built["stripped"], built["pie"]], check=True)
@@ -263,6 +264,14 @@ def test_one_thread_only_where_asked(probes: Probes, run: Run) -> None:
         probes.add_probe(":search", pids=[process.pid], tid=1)
 
 
+def test_the_thread_that_is_asked_for_is_probed(probes: Probes, run: Run) -> None:
+    process = run("search", "101")
+    probes.add_probe(":search", pids=[process.pid], tid=process.pid)
+    process.work()
+
+    assert tick(probes).totals[0].calls == 101
+
+
 def test_time_on_a_cpu_is_by_the_scheduler(kernel: Kernel, probes: Probes, run: Run) -> None:
     busy, idle = run("burn", "3000"), run("doze", "3000")
     for process in (busy, idle):
@@ -384,6 +393,44 @@ def test_a_program_without_the_function_is_told_of_until_the_next(
     (attachment,) = probes.view(number).attachments
     assert "has no function search" in attachment.trouble
     assert probes.view(number).state == "waiting"
+
+
+def test_a_library_that_is_loaded_later_is_probed_then(probes: Probes, run: Run, programs: dict[str, Path]) -> None:
+    process = run("library", "101", str(programs["library"]))
+    executed = run("library", "101", str(programs["library"]))
+    with pytest.raises(NoSuchSymbol, match="maps no library late"):
+        probes.add_probe("late:twice", pids=[process.pid])
+    process.work()
+    number = probes.add_probe("late:twice", pids=[process.pid, executed.pid])
+    executed.work()
+    begun = time.monotonic_ns()
+    probes.tick(begun + 1_000_000_000)
+    assert [view.trouble for view in probes.view(number).attachments] == ["", ""]
+    executed.work()
+
+    assert {t.pid: t.calls for t in probes.tick(begun + 2_000_000_000).totals if t.calls} == {executed.pid: 101}
+
+
+def test_a_process_can_join_later(probes: Probes, run: Run) -> None:
+    first, second = run("search", "101"), run("search", "211")
+    number = probes.add_probe(":search", pids=[first.pid])
+    probes.add_process(number, second.pid)
+    probes.add_process(number, second.pid)
+    first.work()
+    second.work()
+
+    assert {total.pid: total.calls for total in tick(probes).totals} == {first.pid: 101, second.pid: 211}
+    with pytest.raises(NoSuchTarget):
+        probes.add_process(number + 1, second.pid)
+
+
+def test_an_end_that_nobody_tells_of_is_noticed(probes: Probes, run: Run) -> None:
+    process = run("search", "101")
+    number = probes.add_probe(":search", pids=[process.pid])
+    process.end()
+    probes.tick(time.monotonic_ns() + 11_000_000_000)
+
+    assert probes.view(number).attachments == ()
 
 
 def test_too_many_calls_detach_and_are_told_once(probes: Probes, run: Run) -> None:
