@@ -16,6 +16,7 @@ from osdctl.commands import (
     plot,
     run,
     show,
+    snoop,
     status,
     top,
     unwatch,
@@ -37,6 +38,7 @@ COMMANDS: tuple[Command, ...] = (
     mute,
     feedback,
     run,
+    snoop,
     detect,
     config,
 )

@@ -216,12 +216,13 @@ def write(outcome: Outcome, table: Table, out: Path) -> None:
                     f"{episode.p_value:.6g}",
                     episode.recurrence,
                     " ".join(episode.detectors),
-                    "; ".join(_sentence(blame) for blame in episode.blames),
+                    "; ".join(sentence(blame) for blame in episode.blames),
                 )
             )
 
 
-def _sentence(blame: Blame) -> str:
+def sentence(blame: Blame) -> str:
+    """Say in a few words what a metric did."""
     return f"{blame.metric} {blame.share:.0%} {blame.observed:.6g} expected {blame.low:.6g}..{blame.high:.6g}"
 
 

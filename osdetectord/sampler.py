@@ -160,6 +160,8 @@ class Sampler:
         self._collectors = [c for c in COLLECTORS if self._by_kernel(c.name)]
         served = tuple(metric for collector in self._collectors for metric in collector.metrics)
         self._proc_cpu = () if self._by_kernel("cpu") else CPU_OF_RANK[kernel.ranks["cpu"][0]]
+        # functions of user programs: programs and tables, of no way where the kernel part is not loaded
+        self.uprobes = Uprobes("", kernel.ranks["lifecycle"][1]) if isinstance(kernel, Polling) else kernel.uprobes
         self.hooks: tuple[HookView, ...] = (*kernel.hook_views(), *PROC_HOOKS)
         self.metrics: tuple[Metric, ...] = (*served, *self._proc_cpu, *proc.METRICS)
         self._first_proc = len(served)
@@ -493,13 +495,6 @@ class Sampler:
                     if found is not None and found.tid in ns:
                         out[series, tid] = ns[found.tid] * 1e-9
             return out
-
-    @property
-    def uprobes(self) -> Uprobes:
-        """Programs and tables for functions of user programs; of no way where the kernel part is not loaded."""
-        if isinstance(self._kernel, Polling):
-            return Uprobes("", self._kernel.ranks["lifecycle"][1])
-        return self._kernel.uprobes
 
     def log_syscalls(self, on: bool) -> None:
         """Whether every system call of every watched process is logged, for :meth:`logged_syscalls`.

@@ -17,6 +17,7 @@ declare -A __osdctl_options=(
     [mute]=""
     [feedback]=""
     [run]="--no-children"
+    [snoop]="-c --command -p --pid --configure_file -i --interval --detectors"
     [detect]=""
     [config]=""
 )
@@ -55,7 +56,10 @@ _osdctl() {
         -H | --host) _known_hosts_real -- "$cur"; return ;;
         -t | --target) COMPREPLY=($(compgen -W "$(__osdctl_ids list)" -- "$cur")); return ;;
         -S | --since | -U | --until) COMPREPLY=($(compgen -W "now today yesterday -1h -1d" -- "$cur")); return ;;
-        -n | --lines | --frames | -d | --delay) return ;;
+        -n | --lines | --frames | -d | --delay | -i | --interval) return ;;
+        -c | --command) COMPREPLY=($(compgen -c -- "$cur")); return ;;
+        -p | --pid) COMPREPLY=($(compgen -W "$(ps -eo pid=)" -- "$cur")); return ;;
+        --configure_file | --detectors) _filedir; return ;;
     esac
     $split && return
 

@@ -1,0 +1,1 @@
+"""The mode of the original OSdetector: its ``config.json``, its CSV files, and detection over them."""
