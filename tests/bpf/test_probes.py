@@ -743,18 +743,53 @@ def test_without_a_way_nothing_can_be_added() -> None:
         kernel.close()
 
 
-def test_the_perf_way_says_what_it_lacks_without_the_capability(tmp_path: Path) -> None:
-    """As in the sandbox of the service: CAP_SYS_ADMIN is not there."""
-    script = (
-        "from osdetectord.bpf.kernel import Kernel, Sizes\n"
-        "print(Kernel(Sizes.of(64), uprobe_ways=('perf',)).uprobes.why)\n"
-    )
-    bounded = "+bpf,+perfmon,+sys_ptrace,+dac_read_search"
-    done = subprocess.run(
-        ["/usr/sbin/capsh", "--drop=cap_sys_admin", "--", "-c", f'exec /usr/bin/python3 -c "{script}"'],
-        capture_output=True,
+IN_THE_SANDBOX = """
+import sys, time
+from osdetectord.bpf.kernel import Kernel, Sizes
+from osdetectord.probing.allocations import Allocations
+from osdetectord.probing.probes import Probes
+
+kernel = Kernel(Sizes.of(64), uprobe_ways=sys.argv[1:2])
+if not kernel.uprobes.way:
+    sys.exit(kernel.uprobes.why)
+pid = int(sys.argv[2])
+probes, allocations = Probes(kernel, time.monotonic_ns()), Allocations(kernel)
+probes.add_probe("libc:usleep", pids=[pid])
+allocations.add(pid)
+print("attached", flush=True)
+sys.stdin.readline()
+print(probes.tick(time.monotonic_ns()).totals[0].calls)
+"""
+
+
+def sandboxed(way: str, pid: int) -> subprocess.Popen[str]:
+    """A daemon with the capabilities of the service and no others."""
+    capabilities = "+bpf,+perfmon,+sys_ptrace,+dac_read_search"
+    return subprocess.Popen(
+        [
+            *("setpriv", f"--bounding-set=-all,{capabilities}", "--inh-caps=-all", "--no-new-privs"),
+            *("/usr/bin/python3", "-c", IN_THE_SANDBOX, way, str(pid)),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         cwd=HERE.parents[1],
-        check=False,
     )
-    assert "CAP_SYS_ADMIN" in done.stdout, (bounded, done)
+
+
+def test_the_capabilities_of_the_service_are_enough_for_links(run: Run) -> None:
+    process = run("doze", "10")
+    daemon = sandboxed("multi", process.pid)
+    assert daemon.stdout is not None
+    assert daemon.stdout.readline() == "attached\n", daemon.communicate()
+    process.work()
+    told, trouble = daemon.communicate("\n")
+
+    assert (told, trouble) == ("17\n", "")
+
+
+def test_the_perf_way_says_what_it_lacks_in_the_service(run: Run) -> None:
+    _, trouble = sandboxed("perf", run("doze", "10").pid).communicate()
+
+    assert "CAP_SYS_ADMIN" in trouble
