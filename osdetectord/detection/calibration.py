@@ -33,7 +33,7 @@ class Calibration(SlotArrays):
 
     def __init__(self, typical: Sequence[tuple[float, float] | None], weight: float, rate: float) -> None:
         super().__init__()
-        self.declare("median", (len(typical),))
+        self.declare("median", (len(typical),), fill=np.nan)
         self.declare("spread", (len(typical),), fill=1.0)
         self._typical, self._weight, self._rate = tuple(typical), weight, rate
 
@@ -42,22 +42,25 @@ class Calibration(SlotArrays):
         typical = self._typical[evidence]
         for slot, past in zip(slots, scores, strict=True):
             log = np.log(np.maximum(past[np.isfinite(past)], FLOOR))
+            if not len(log):
+                self["median"][slot, evidence] = np.nan
+                continue
             facts = len(log) / ROWS_PER_FACT
             median, spread = typical or (0.0, 1.0)
-            if len(log):
-                own = float(np.median(log))
-                own_spread = max(NORMAL_CONSISTENCY * float(np.median(np.abs(log - own))), LEAST_SPREAD)
-                weight = self._weight if typical else 0.0
-                median = (facts * own + weight * median) / (facts + weight)
-                spread = float(np.exp((facts * np.log(own_spread) + weight * np.log(spread)) / (facts + weight)))
+            weight = self._weight if typical else 0.0
+            own = float(np.median(log))
+            own_spread = max(NORMAL_CONSISTENCY * float(np.median(np.abs(log - own))), LEAST_SPREAD)
+            median = (facts * own + weight * median) / (facts + weight)
+            spread = float(np.exp((facts * np.log(own_spread) + weight * np.log(spread)) / (facts + weight)))
             self["median"][slot, evidence], self["spread"][slot, evidence] = median, spread
 
     def u(self, slots: Slots, scores: Floats) -> Floats:
-        """Return calibrated scores of shape ``(K, evidences)``: about standard normal in normal times."""
+        """Return calibrated scores of shape ``(K, evidences)``: about standard normal in normal times, NaN where the
+        evidence has nothing to say."""
         u: Floats = (np.log(np.maximum(scores, FLOOR)) - self["median"][slots]) / self["spread"][slots]
         return u
 
     def update(self, slots: Slots, u: Floats, rate: Floats) -> None:
         """Follow slowly: the running quantiles move by a bounded step."""
         step = self._rate * rate[:, None]
-        self["median"][slots] += step * self["spread"][slots] * np.clip(u, -1.0, 1.0)
+        self["median"][slots] += step * self["spread"][slots] * np.nan_to_num(np.clip(u, -1.0, 1.0))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from osdetectord.anomaly import Episode
 from osdetectord.detection.calibration import Calibration
 from osdetectord.detection.episodes import Episodes, Look
-from osdetectord.detection.evidence import Evidence, Past, Rows, Setup
+from osdetectord.detection.evidence import SLOW_INTERVAL_S, Evidence, Past, Rows, Setup
 from osdetectord.detection.evidences import REGISTRY, evidence_class
 from osdetectord.detection.fusion import Fusion
 from osdetectord.detection.scale import Scale
@@ -37,8 +37,6 @@ OUTSIDE = 3.0
 """Spreads from which a sample is outside what is expected."""
 FOLLOW = 5e-3
 """How fast the expected range follows, spreads per row."""
-SUSPECT = 0.8
-"""Score from which rows are not kept for learning."""
 SLOW = 0.1
 MOST_PROGRAMS = 256
 """Programs whose learnt state is kept in memory, where there is no directory for it."""
@@ -85,11 +83,11 @@ class Engine:
         self._warmup = max(30, round(settings.warmup_s / interval_s))
         self._history = max(HISTORY_ROWS, self._warmup)
         self._evidences, self.evidences = _make(settings, len(metrics), interval_s)
-        self._scale = Scale(len(metrics))
+        slow = interval_s >= SLOW_INTERVAL_S
+        self._scale = Scale(len(metrics), slow)
         names = tuple(evidence.name for evidence in self._evidences)
-        slow = interval_s >= 30.0
         self._calibration = Calibration([e.typical for e in self._evidences], 24.0, 1 / 2000 if slow else 1 / 600)
-        self._fusion = Fusion(names)
+        self._fusion = Fusion(names, slow)
         self._threshold = Threshold(settings.budget, interval_s)
         self._life = _Life(len(metrics), self._history)
         self._episodes = Episodes(tuple(metric.name for metric in metrics), names, 6 if slow else 15)
@@ -166,7 +164,8 @@ class Engine:
             low[ready], high[ready] = self._scale.expected(at)
             score[ready], p_value[ready], alarm[ready], u = self._judge(rows, frame.time_ns)
             episodes = self._narrate(frame, np.flatnonzero(ready), rows, score, p_value, alarm, u, low, high)
-        quiet = here & (~ready | (score < SUSPECT))
+        quiet = here & (~ready | ~self._threshold.suspicious(slots, score))
+        self._threshold.grow(slots[here & ~ready])
         self._learn(slots[quiet], x[quiet])
         progress = np.where(life["ready"][slots], 1.0, life["seen"][slots] / self._warmup)
         return Verdict(frame.series, score, p_value, progress, alarm, low, high, tuple(episodes))
@@ -226,7 +225,7 @@ class Engine:
             i, slot = int(places[k]), int(some.slots[n])
             series, catalogue = numbers[i], self._catalogue(self._program[numbers[i]])
             look = Look(
-                frame.time_ns, bool(alarm[i]), float(score[i]), float(p_value[i]), u[k], blame[n], deviation[n],
+                frame.time_ns, bool(alarm[i]), float(score[i]), float(p_value[i]), np.nan_to_num(u[k]), blame[n], deviation[n],
                 some.x[n], low[i], high[i], self._life["left_ns"][slot],
             )  # fmt: skip
             told += self._episodes.look(series, look, catalogue)
@@ -243,7 +242,9 @@ class Engine:
         total = np.zeros(rows.z.shape)
         for e, evidence in enumerate(self._evidences):
             part = evidence.blame(rows)
-            total += np.maximum(u[:, e], 0.0)[:, None] * part / np.maximum(part.sum(axis=1), 1e-300)[:, None]
+            total += (
+                np.maximum(np.nan_to_num(u[:, e]), 0.0)[:, None] * part / np.maximum(part.sum(axis=1), 1e-300)[:, None]
+            )
         share: Floats = total / np.maximum(total.sum(axis=1), 1e-300)[:, None]
         return share
 

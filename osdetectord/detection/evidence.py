@@ -14,6 +14,9 @@ from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
 Options = Mapping[str, tuple[float, float, float]]
 """Tuning keys of an evidence: ``key: (default, lowest, highest)``."""
 
+SLOW_INTERVAL_S = 30.0
+"""Rows so far apart or further show load by the day and no longer single requests."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -99,7 +102,7 @@ class Setup:
     @property
     def slow(self) -> bool:
         """Whether a row is minutes long: hours and days are then the natural time scale, not seconds."""
-        return self.interval_s >= 30.0
+        return self.interval_s >= SLOW_INTERVAL_S
 
 
 class Evidence(SlotArrays, ABC):
@@ -167,7 +170,7 @@ class Evidence(SlotArrays, ABC):
 
     @abstractmethod
     def score(self, rows: Rows) -> Floats:
-        """Return shape ``(K,)`` in ``[0, inf)``, finite, high = abnormal.  Changes nothing.
+        """Return shape ``(K,)`` in ``[0, inf)``, high = abnormal; NaN where there is nothing to say.  Changes nothing.
 
         The scale is the evidence's own; the engine calibrates it on the series' own history, on a log scale.
         Smooth over a few rows where single rows are noisy: short delay matters, but so does quiet.

@@ -8,20 +8,29 @@ import numpy as np
 
 from osdetectord.detection.slots import Floats
 
-WEIGHT = {"memory": 1.0, "sparse": 1.0}
+WEIGHT = {"memory": 1.0, "sparse": 0.6, "window_pca": 0.3}
 """How much each evidence has to say; one that is not here has little."""
-LITTLE = 0.1
+WEIGHT_SLOW = {"innovation": 1.0, "seasonal": 1.0}
+"""... where a row is minutes long: a service is then never twice in the same state, but has its days."""
+LITTLE = 0.05
 LOW, HIGH = -0.5, 30.0
 
 
 class Fusion:
     """Weighted mean of calibrated scores."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        weights = np.array([WEIGHT.get(name, LITTLE) for name in names])
+    def __init__(self, names: Sequence[str], slow: bool = False) -> None:
+        weight = WEIGHT_SLOW if slow else WEIGHT
+        weights = np.array([weight.get(name, LITTLE) for name in names])
         self._weights = weights / weights.sum()
 
     def combine(self, u: Floats) -> Floats:
-        """Return the combined score, shape ``(K,)``, of calibrated scores of shape ``(K, evidences)``."""
-        combined: Floats = np.clip(u, LOW, HIGH) @ self._weights
+        """Return the combined score, shape ``(K,)``, of calibrated scores of shape ``(K, evidences)``.
+
+        An evidence whose score is NaN has nothing to say; 0 where none has.
+        """
+        speaks = np.isfinite(u)
+        weights = np.where(speaks, self._weights, 0.0)
+        said = np.where(speaks, np.clip(u, LOW, HIGH), 0.0)
+        combined: Floats = (said * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12)
         return combined

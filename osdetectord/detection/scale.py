@@ -21,6 +21,8 @@ BLOCKS, BLOCK_ROWS = 3, 15
 """A step is accepted when it has held for three blocks of rows."""
 STEP_AWAY, STEP_RANGE = 3.0, 0.5
 """... and lies more than three spreads away, with a range below half of that."""
+NATURAL = 0.3
+LOAD_ROWS, LOAD_METRICS, LOAD_CORRELATION, LOAD_LEAST, LOAD_MOST = 5, 4, 0.7, 0.05, 1.2
 RECENT = 1 / 30
 """Weight of a row in the recent level."""
 MOVED = 1.5
@@ -45,8 +47,9 @@ class Scale(SlotArrays):
 
     name = "scale"
 
-    def __init__(self, metrics: int) -> None:
+    def __init__(self, metrics: int, slow: bool = False) -> None:
         super().__init__()
+        self._slow = slow
         self.declare("natural", (metrics,), fill=1.0)
         self.declare("centre", (metrics,))
         self.declare("spread", (metrics,), fill=1.0)
@@ -57,12 +60,15 @@ class Scale(SlotArrays):
         self.declare("rows", (), np.int64)
         self.declare("baseline", (metrics,))
         self.declare("recent", (metrics,))
+        self.declare("load", (metrics,))
+        self.declare("carries", (metrics,), np.bool_)
+        self.declare("load_high")
 
     def learn(self, slots: Slots, x: Floats) -> None:
         """Learn from past samples of shape ``(K, T, M)``."""
         self.clear(slots)
         size = np.abs(x)
-        natural = np.maximum(np.median(size, axis=1), 1e-3 * size.max(axis=1)) + 1e-9
+        natural = NATURAL * np.maximum(np.median(size, axis=1), 1e-3 * size.max(axis=1)) + 1e-9
         g = np.arcsinh(x / natural[:, None])
         self["natural"][slots] = natural
         self["centre"][slots] = np.median(g, axis=1)
@@ -72,7 +78,55 @@ class Scale(SlotArrays):
         variance = np.maximum(x.var(axis=1), 1e-12)
         # von Neumann's ratio: 2 for noise, near 0 for a walk (doi:10.1214/aoms/1177731677)
         smooth = (steps * steps).mean(axis=1) / variance
-        self["staircase"][slots] = (still >= 0.5) | (smooth < 0.05)
+        # where a row is minutes long, everything is smooth from row to row
+        self["staircase"][slots] = ((still >= 0.5) | (smooth < 0.05)) & (not self._slow)
+        z = self._smooth(self.past_z(slots, x))
+        for slot, past in zip(slots, z, strict=True):
+            self._learn_load(slot, past)
+
+    @staticmethod
+    def _smooth(z: Floats) -> Floats:
+        total = np.cumsum(z, axis=1)
+        return (total[:, LOAD_ROWS:] - total[:, :-LOAD_ROWS]) / LOAD_ROWS
+
+    def _learn_load(self, slot: int, z: Floats) -> None:
+        """Find the metrics that rise and fall together with the load, and how far one nat of load moves each."""
+        centred = z - np.median(z, axis=0)
+        deviation = centred.std(axis=0)
+        moving = deviation > 1e-9
+        if moving.sum() < LOAD_METRICS:
+            return
+        unit = np.where(moving, centred / np.where(moving, deviation, 1.0), 0.0)
+        correlation = unit.T @ unit / len(unit)
+        strength, directions = np.linalg.eigh(correlation)
+        first = unit @ directions[:, -1]
+        belongs = unit.T @ first / len(unit) / max(float(first.std()), 1e-12)
+        if np.sum(belongs > 0) < np.sum(belongs < 0):
+            belongs = -belongs
+        group = belongs > LOAD_CORRELATION
+        if group.sum() < LOAD_METRICS:
+            return
+        load = (centred[:, group] * self["spread"][slot, group]).mean(axis=1)
+        variance = float(load.var())
+        if variance < LOAD_LEAST**2:
+            return
+        slope = (centred * load[:, None]).mean(axis=0) / variance
+        share = (slope * slope) * variance / np.maximum(deviation * deviation, 1e-12)
+        self["load"][slot] = slope * np.clip(share, 0.0, 1.0)
+        self["carries"][slot] = group
+        self["load_high"][slot] = np.quantile(load, 0.95)
+
+    def _less_load(self, slots: Slots, far: Floats) -> Floats:
+        """Take from ``far`` what a load above any seen explains, up to a few times as much."""
+        slope = self["load"][slots]
+        carries = self["carries"][slots]
+        loads = np.where(carries, far / np.where(carries, slope, 1.0), np.nan)
+        some = carries.any(axis=1)
+        excess = np.zeros(len(slots))
+        if some.any():
+            excess[some] = np.clip(np.nanmedian(loads[some], axis=1) - self["load_high"][slots[some]], 0.0, LOAD_MOST)
+        less: Floats = far - excess[:, None] * slope
+        return less
 
     def _far(self, slots: Slots, x: Floats) -> Floats:
         far: Floats = (np.arcsinh(x / self["natural"][slots]) - self["centre"][slots]) / self["spread"][slots]
@@ -80,7 +134,8 @@ class Scale(SlotArrays):
 
     def z(self, slots: Slots, x: Floats) -> Floats:
         """Return clipped z of samples of shape ``(K, M)``."""
-        return np.clip(self._far(slots, x) - self["offset"][slots], -CLIP, CLIP)
+        far = self._far(slots, x) - self["offset"][slots]
+        return np.clip(self._less_load(slots, far), -CLIP, CLIP)
 
     def past_z(self, slots: Slots, x: Floats) -> Floats:
         """Return clipped z of samples of shape ``(K, T, M)``."""

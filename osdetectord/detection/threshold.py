@@ -2,57 +2,155 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from osdetectord.detection.evidence import SLOW_INTERVAL_S
 from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
 
-LEVEL = 2.7
-ENTER, LEAVE, LEAVE_AT = 2, 4, 0.75
+DAY_S = 86400.0
 SUSPECT = 0.8
-PATIENCE_ROWS = 90
-"""After so many rows of alarm its rows are learnt from: most faults are over, most new loads are not."""
-ACCEPT_ROWS = 180
-"""An alarm that lasts so long is the new normal."""
+"""Score from which learning is slowed already."""
+YOUNG, GROWN_ROWS = 0.5, 240.0
+"""A process that is hardly known must be so much louder."""
+PRIOR_BLOCKS = 240.0
+"""Blocks of its own that weigh as much as what is true of most processes: an hour, at one row a second."""
+LOW_START, HIGH_START = 0.25, 0.45
+"""Median and 90 % point of the block maxima of most processes."""
+EASIEST, HARDEST = 0.9, 2.5
+"""A process's own tail moves its level only so far."""
+TAIL = 0.215
+"""Scale of the exponential tail of the score in normal times, where 1 is the alarm level."""
+CAP = 1.15
+"""A block's maximum counts no more than this times the level: a fault teaches little about normal times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What is counted in rows, for rows of a second and for rows of minutes.
+
+    Parameters
+    ----------
+    level
+        Combined score of an alarm, for one false alarm a day, before a process's own tail is known.
+    enter, leave
+        Rows above the level before an alarm begins, rows below three quarters of it before it ends.
+    block
+        Rows whose highest score is one observation of the tail.
+    patience
+        After so many rows of alarm its rows are learnt from: most faults are over, most new loads are not.
+    accept
+        An alarm that lasts so long is the new normal.
+    """
+
+    level: float
+    enter: int
+    leave: int
+    block: int
+    patience: int
+    accept: int
+
+
+FAST = Pace(level=2.95, enter=2, leave=4, block=15, patience=90, accept=180)
+SLOW = Pace(level=2.6, enter=3, leave=6, block=12, patience=90, accept=288)
+LEAVE_AT = 0.75
 
 
 class Threshold(SlotArrays):
-    """Alarm level and hysteresis of each series."""
+    """Alarm level and hysteresis of each series.
+
+    The level is what fits most processes, moved by the budget along an exponential tail, and drawn towards what the
+    process's own block maxima ask for as they become many (Coles 2001, section 3.3: block maxima; their upper tail
+    is extrapolated from the median and the 90 % point, which a rare fault does not move).
+
+    Parameters
+    ----------
+    budget
+        Expected false alarms per series and day.
+    interval_s
+        Seconds between rows.
+    """
 
     name = "threshold"
 
     def __init__(self, budget: float, interval_s: float) -> None:
         super().__init__()
-        self._budget, self._interval_s = budget, interval_s
+        self._pace = SLOW if interval_s >= SLOW_INTERVAL_S else FAST
+        blocks_a_day = DAY_S / interval_s / self._pace.block
+        self._base = max(EASIEST / 2.0, 1.0 - TAIL * float(np.log(budget)))
+        # from the 90 % point, an exponential tail falls to one in blocks_a_day / budget after so many of its scales
+        self._reach = max(0.0, float(np.log(0.1 * blocks_a_day / budget))) / float(np.log(5.0))
         self.declare("alarm", (), np.bool_)
         self.declare("hits", (), np.int64)
         self.declare("quiet", (), np.int64)
         self.declare("since", (), np.int64)
+        self.declare("age", (), np.int64)
+        self.declare("blocks", (), np.int64)
+        self.declare("highest")
+        self.declare("middle", fill=LOW_START)
+        self.declare("high", fill=HIGH_START)
+
+    def level(self, slots: Slots) -> Floats:
+        """Return the alarm level of each series, where 1 is that of most at a budget of one a day."""
+        blocks = self["blocks"][slots]
+        own = self["high"][slots] + self._reach * (self["high"][slots] - self["middle"][slots])
+        weight = blocks / (blocks + PRIOR_BLOCKS)
+        level = np.clip((1.0 - weight) * self._base + weight * own, EASIEST * self._base, HARDEST * self._base)
+        young = 1.0 + YOUNG * np.maximum(0.0, 1.0 - self["age"][slots] / GROWN_ROWS)
+        return np.asarray(level * young)
 
     def judge(self, slots: Slots, combined: Floats, held: Bools) -> tuple[Floats, Floats, Bools]:
-        """Return score (1 is the alarm level), p-value and alarm; no alarm begins where ``held``."""
-        score = np.maximum(combined / LEVEL, 0.0)
+        """Return score (1 is the alarm level), p-value and alarm; no alarm begins where ``held``.
+
+        The p-value is the probability, per row, of such a score in normal times.
+        """
+        pace = self._pace
+        plain = np.maximum(combined / pace.level, 0.0)
+        level = self.level(slots)
+        score = plain / level
         hits = np.where(score > 1.0, self["hits"][slots] + 1, np.maximum(self["hits"][slots] - 1, 0))
         hits[held] = 0
         quiet = np.where(score < LEAVE_AT, self["quiet"][slots] + 1, 0)
         alarm = self["alarm"][slots]
-        enter, leave = ~alarm & (hits >= ENTER), alarm & (quiet >= LEAVE)
+        enter, leave = ~alarm & (hits >= pace.enter), alarm & (quiet >= pace.leave)
         alarm = (alarm | enter) & ~leave
         self["alarm"][slots] = alarm
         self["since"][slots] = np.where(alarm, self["since"][slots] + 1, 0)
         self["hits"][slots] = np.where(leave, 0, hits)
         self["quiet"][slots] = quiet
-        return score, np.exp(-np.minimum(combined.clip(0.0) * 2.0, 700.0)), alarm
+        self["age"][slots] += 1
+        self._observe(slots[~alarm], np.minimum(plain, CAP * level)[~alarm])
+        p_value = np.exp(-np.minimum(score / TAIL, 700.0))
+        return score, p_value, alarm
+
+    def _observe(self, slots: Slots, plain: Floats) -> None:
+        """Take the quiet rows' scores into the block maxima, and follow their two quantiles."""
+        self["highest"][slots] = np.maximum(self["highest"][slots], plain)
+        ended = slots[self["age"][slots] % self._pace.block == 0]
+        highest = self["highest"][ended]
+        step = 0.5 / np.minimum(self["blocks"][ended] + 8.0, PRIOR_BLOCKS)
+        middle, high = self["middle"][ended], self["high"][ended]
+        middle = middle + step * np.where(highest > middle, 0.5, -0.5)
+        high = high + step * np.where(highest > high, 0.9, -0.1)
+        self["middle"][ended] = np.maximum(middle, 0.0)
+        self["high"][ended] = np.maximum(high, middle + 0.02)
+        self["blocks"][ended] += 1
+        self["highest"][ended] = 0.0
 
     def suspicious(self, slots: Slots, score: Floats) -> Bools:
         """Return where learning is slowed: a score near the level or an alarm, though not for ever."""
         since = self["since"][slots]
-        suspicious: Bools = (since > 0) | (score > SUSPECT)
-        return suspicious & (since < PATIENCE_ROWS)
+        patience = np.clip(self["age"][slots] // 3, self._pace.patience // 4, self._pace.patience)
+        return np.asarray(((since > 0) | (score > SUSPECT)) & (since < patience))
 
     def lasting(self, slots: Slots) -> Bools:
         """Return which alarms have lasted so long that they are the new normal."""
-        lasting: Bools = self["since"][slots] >= ACCEPT_ROWS
-        return lasting
+        return np.asarray(self["since"][slots] >= self._pace.accept)
+
+    def grow(self, slots: Slots) -> None:
+        """Count a row of life before there is anything to judge."""
+        self["age"][slots] += 1
 
     def calm(self, slots: Slots) -> None:
         """End alarms."""

@@ -14,12 +14,13 @@ REGISTRY = {
     "memory": "memory:Memory",
     "relation": "relation:Relation",
     "window_pca": "window_pca:WindowPca",
+    "seasonal": "seasonal:Seasonal",
     "compressed_sensing": "compressed_sensing:CompressedSensing",
     "lstm": "lstm:Lstm",
 }
 """Name to ``module:class`` below this package; a module is imported only when its evidence is on."""
 
-DEFAULT_ON = ("level", "local", "sparse", "innovation", "memory", "relation", "window_pca")
+DEFAULT_ON = ("level", "local", "sparse", "innovation", "memory", "relation", "window_pca", "seasonal")
 
 
 def evidence_class(name: str) -> type[Evidence]:

@@ -19,7 +19,7 @@ class Innovation(Evidence):
     """Smoothed mean of the absolute change over three rows, in units of its own spread."""
 
     name = "innovation"
-    typical = (-0.42, 0.25)
+    typical = (-0.43, 0.24)
     options: ClassVar[Options] = {"smoothing": (0.25, 0.01, 1.0)}
 
     def __init__(self, setup: Setup) -> None:

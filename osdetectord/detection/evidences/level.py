@@ -13,7 +13,7 @@ class Level(Deviation):
     """Mean log-energy of the deviations; the logarithm keeps one wild metric from deciding alone."""
 
     name = "level"
-    typical = (-0.35, 0.41)
+    typical = (-0.07, 0.31)
     options: ClassVar[Options] = {"smoothing": (0.3, 0.01, 1.0)}
 
     def __init__(self, setup: Setup) -> None:

@@ -13,7 +13,7 @@ class Local(Deviation):
     """As level, with a baseline that follows load and drift within minutes."""
 
     name = "local"
-    typical = (-0.44, 0.42)
+    typical = (-0.2, 0.36)
     options: ClassVar[Options] = {"smoothing": (0.3, 0.01, 1.0), "follow": (0.005, 0.0001, 0.1)}
 
     def __init__(self, setup: Setup) -> None:

@@ -17,6 +17,11 @@ LAG_ROWS = 20
 """The near past is no excuse: a fault would excuse itself."""
 LEARN_AT = 0.5
 """Rows learnt more slowly than this (an alarm is on) do not become memory."""
+BRIEF_ROWS = 15
+"""... unless it was over so soon: a snapshot, a checkpoint, a job by the clock.  It is news only the first time."""
+BRIEF_STATES = 64
+"""Such states have a part of the memory for themselves, or else the daily routine would push them out."""
+NOTHING, ROUTINE, BRIEF = 0, 1, 2
 
 
 class Memory(Evidence):
@@ -27,7 +32,7 @@ class Memory(Evidence):
     """
 
     name = "memory"
-    typical = (-0.75, 0.36)
+    typical = (-0.75, 0.3)
     options: ClassVar[Options] = {"smoothing": (0.3, 0.01, 1.0), "states": (256, 32, 4096)}
 
     def __init__(self, setup: Setup) -> None:
@@ -38,10 +43,12 @@ class Memory(Evidence):
         self._widest = max(1, round(setup.memory_rows / self._size))
         self.declare("smooth", (setup.metrics,))
         self.declare("waiting", (self._lag, setup.metrics), np.float32)
-        self.declare("good", (self._lag,), np.bool_)
+        self.declare("worth", (self._lag,), np.int8)
+        self.declare("excursion", (), np.int64)
         self.declare("waited", (), np.int64)
-        self.declare("states", (self._size, setup.metrics), np.float32)
-        self.declare("squares", (self._size,), np.float32, np.inf)
+        self.declare("states", (self._size + BRIEF_STATES, setup.metrics), np.float32)
+        self.declare("squares", (self._size + BRIEF_STATES,), np.float32, np.inf)
+        self.declare("briefs", (), np.int64)
         self.declare("live", fill=1.0)
         self.declare("held", (), np.int64)
         self.declare("oldest", (), np.int64)
@@ -86,21 +93,39 @@ class Memory(Evidence):
 
     def _remember(self, slots: Slots, smooth: Floats, good: NDArray[np.bool_]) -> None:
         """Let the oldest waiting state become memory, and this one wait."""
-        waiting, keep, waited = self["waiting"], self["good"], self["waited"][slots]
+        waiting, worth, waited = self["waiting"], self["worth"], self["waited"][slots]
+        self._end_excursions(slots, good)
         place = waited % self._lag
-        ripe = (waited >= self._lag) & (waited % self["stride"][slots] == 0) & keep[slots, place] & good
-        self._insert(slots[ripe], waiting[slots[ripe], place[ripe]])
+        due = (waited >= self._lag) & good
+        routine = due & (waited % self["stride"][slots] == 0) & (worth[slots, place] == ROUTINE)
+        self._insert(slots[routine], waiting[slots[routine], place[routine]])
+        brief = due & (worth[slots, place] == BRIEF)
+        self._insert_brief(slots[brief], waiting[slots[brief], place[brief]])
         waiting[slots, place] = smooth
-        keep[slots, place] = good
+        worth[slots, place] = np.where(good, ROUTINE, NOTHING)
         self["waited"][slots] += 1
+
+    def _end_excursions(self, slots: Slots, good: NDArray[np.bool_]) -> None:
+        """Find what was abnormal only briefly and is worth remembering after all."""
+        lasted = self["excursion"][slots]
+        over = slots[good & (lasted > 0) & (lasted <= min(BRIEF_ROWS, self._lag - 1))]
+        worth = self["worth"][over]
+        self["worth"][over] = np.where(worth == NOTHING, BRIEF, worth)
+        self["excursion"][slots] = np.where(good, 0, lasted + 1)
+
+    def _insert_brief(self, slots: Slots, state: NDArray[np.float32]) -> None:
+        at = self._size + self["briefs"][slots] % BRIEF_STATES
+        self["states"][slots, at] = state
+        self["squares"][slots, at] = (state * state).sum(axis=1)
+        self["briefs"][slots] += 1
 
     def _insert(self, slots: Slots, state: NDArray[np.float32]) -> None:
         states, squares, held, oldest = self["states"], self["squares"], self["held"], self["oldest"]
         full = held[slots] == self._size
         for slot in slots[full & (self["stride"][slots] < self._widest)]:
             half = (self._size + 1) // 2
-            states[slot, :half], squares[slot, :half] = states[slot, ::2], squares[slot, ::2]
-            states[slot, half:], squares[slot, half:] = 0.0, np.inf
+            states[slot, :half], squares[slot, :half] = states[slot, : self._size : 2], squares[slot, : self._size : 2]
+            states[slot, half : self._size], squares[slot, half : self._size] = 0.0, np.inf
             held[slot] = half
             self["stride"][slot] *= 2
         full = held[slots] == self._size

@@ -23,7 +23,7 @@ class Relation(Evidence):
     """
 
     name = "relation"
-    typical = (-0.37, 0.41)
+    typical = (0.0, 0.36)
     options: ClassVar[Options] = {"smoothing": (0.3, 0.01, 1.0), "ridge": (3.0, 0.01, 100.0)}
 
     def __init__(self, setup: Setup) -> None:

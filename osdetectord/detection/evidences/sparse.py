@@ -18,7 +18,7 @@ class Sparse(Deviation):
     """Mean log-energy of the loudest deviations from a baseline of minutes."""
 
     name = "sparse"
-    typical = (0.79, 0.38)
+    typical = (0.84, 0.28)
     options: ClassVar[Options] = {"smoothing": (0.3, 0.01, 1.0), "share": (SHARE, 0.01, 1.0)}
 
     def __init__(self, setup: Setup) -> None:

@@ -18,7 +18,7 @@ class WindowPca(Evidence):
     """Root mean squared residual of a window of rows against its principal components."""
 
     name = "window_pca"
-    typical = (-0.19, 0.38)
+    typical = (-0.08, 0.22)
     options: ClassVar[Options] = {"rows": (10, 2, 60)}
 
     def __init__(self, setup: Setup) -> None:
