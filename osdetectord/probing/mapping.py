@@ -84,6 +84,7 @@ def regions(pid: int) -> list[Region]:
         raise NoSuchProcess(f"no process {pid}") from None
     except PermissionError:
         raise Unsupported(f"the memory map of process {pid} can't be read: it needs CAP_SYS_PTRACE") from None
+    root = _root(pid)
     out = []
     for begin, end, mode, offset, _, inode, name in LINE.findall(data):
         if inode == b"0":
@@ -97,11 +98,23 @@ def regions(pid: int) -> list[Region]:
                 executable=mode[2:3] == b"x",
                 offset=int(offset, 16),
                 inode=int(inode),
-                path=path.removesuffix(DELETED),
+                path=path.removesuffix(DELETED).removeprefix(root),
                 deleted=path.endswith(DELETED),
             )
         )
     return out
+
+
+def _root(pid: int) -> str:
+    """What the kernel puts before the paths of a process whose root is another than ours, in our mount namespace.
+
+    A process in a mount namespace of its own has the paths that it sees itself (d_path() of fs/d_path.c).
+    """
+    try:
+        root = os.readlink(f"/proc/{pid}/root")
+    except OSError:
+        return ""
+    return "" if root == "/" else root
 
 
 def open_in(pid: int, path: str) -> int:
@@ -200,7 +213,7 @@ def _open_binary(binary: str, pid: int) -> tuple[int, str]:
 
 def _executable(pid: int) -> str:
     try:
-        return os.readlink(f"/proc/{pid}/exe").removesuffix(DELETED)
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(DELETED).removeprefix(_root(pid))
     except (FileNotFoundError, ProcessLookupError):
         raise NoSuchProcess(f"no process {pid}") from None
     except PermissionError:

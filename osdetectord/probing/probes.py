@@ -428,7 +428,7 @@ class Probes:
         with self._lock:
             for info in started:
                 for probe in self._probes.values():
-                    if probe.children and info.parent_pid in probe.pids:
+                    if probe.children and info.parent_pid and info.parent_pid in probe.pids:
                         probe.pids.add(info.process.pid)
                         self._follow(probe, info.process.pid, now_ns)
             for info in execed:

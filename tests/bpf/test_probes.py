@@ -109,8 +109,8 @@ def allocations(kernel: Kernel) -> Iterator[Allocations]:
 def run(programs: dict[str, Path]) -> Iterator[Run]:
     running: list[Probed] = []
 
-    def start(*arguments: str, build: str = "pie", path: Path | None = None) -> Probed:
-        running.append(Probed(path or programs[build], *arguments))
+    def start(*arguments: str, build: str = "pie", path: Path | None = None, before: tuple[str, ...] = ()) -> Probed:
+        running.append(Probed(path or programs[build], *before, *arguments))
         return running[-1]
 
     yield start
@@ -533,6 +533,49 @@ def test_the_same_path_in_two_roots_is_two_files(probes: Probes, programs: dict[
     finally:
         process.kill()
         process.communicate()
+
+
+def test_the_same_library_in_two_roots_is_two_files(
+    probes: Probes, run: Run, programs: dict[str, Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    for line in subprocess.check_output(["ldd", programs["pie"]], text=True).splitlines():
+        for word in line.split():
+            if word.startswith("/"):
+                (root / word[1:]).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(word, root / word[1:])
+    shutil.copy(programs["pie"], root / "probed")
+    inside = run("/probed", "doze", "10", path=Path("/usr/sbin/chroot"), before=(str(root),))
+    outside = run("doze", "10")
+    number = probes.add_probe("libc:usleep", pids=[inside.pid])
+    outside.work()
+    inside.work()
+
+    assert {total.pid: total.calls for total in tick(probes).totals} == {inside.pid: 17}
+    probes.add_process(number, outside.pid)
+    outside.work()
+    assert {total.pid: total.calls for total in tick(probes).totals if total.calls} == {outside.pid: 17}
+    paths = {view.path.rpartition("/")[2] for view in probes.view(number).attachments}
+    assert paths == {"libc.so.6"}
+
+
+def test_the_same_path_in_two_mount_namespaces_is_two_files(
+    probes: Probes, run: Run, programs: dict[str, Path], tmp_path: Path
+) -> None:
+    library = Path("/lib/x86_64-linux-gnu/libc.so.6").resolve()
+    shutil.copy(library, tmp_path / "libc")
+    script = f"mount --bind {tmp_path / 'libc'} {library} && exec {programs['pie']} doze 10"
+    inside = run("-m", "sh", "-c", script, path=Path("/usr/bin/unshare"))
+    outside = run("doze", "10")
+    by_name = probes.add_probe("libc:usleep", pids=[inside.pid])
+    by_path = probes.add_probe(f"{library}:usleep", pids=[outside.pid])
+    inside.work()
+    outside.work()
+    outside.work()
+
+    counted = {(total.number, total.pid): total.calls for total in tick(probes).totals}
+    assert counted == {(by_name, inside.pid): 17, (by_path, outside.pid): 34}
+    assert probes.view(by_name).attachments[0].path == str(library)
 
 
 def test_returns_of_go_programs_are_refused_and_entries_are_not(
