@@ -19,7 +19,7 @@ from osdetectord.detection.settings import Settings
 from osdetectord.metric import Kind, Metric
 from osdetectord.sample import Frame
 from osdetectord.snoop.moment import Row
-from osdetectord.snoop.table import CannotWrite, CsvFile, Tell, text_of
+from osdetectord.snoop.table import CannotWrite, CsvFile, Tell, make_directory, text_of
 from osdetectord.snoop.table import replace as put
 
 ROW_COLUMNS = ("score", "p_value", "alarm", "anomaly", "top")
@@ -259,7 +259,7 @@ class Results:
         self._thread = threading.Thread(target=self._run, name="detection")
         self._told: set[str] = set()
         try:
-            outcome.mkdir(parents=True, exist_ok=True)
+            make_directory(outcome)
             self._write_anomalies()
         except OSError as error:
             raise CannotWrite(f"{outcome}: can't be written: {(error.strerror or str(error)).lower()}") from None

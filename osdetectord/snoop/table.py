@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import stat
@@ -48,7 +49,7 @@ class CsvFile:
         self._failing = 0
         self._end = 0
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
             self._fd, self._regular = _open(path, text_of([columns]))
         except OSError as error:
             raise CannotWrite(f"{path}: can't be written: {_reason(error)}") from None
@@ -92,6 +93,14 @@ class CsvFile:
         if self._regular:
             os.ftruncate(self._fd, self._end)
             os.lseek(self._fd, self._end, os.SEEK_SET)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory with those above it, if need be; raises OSError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
 
 
 def text_of(rows: Iterable[Sequence[object]]) -> bytes:
