@@ -31,6 +31,8 @@ GAP_INTERVALS = 3
 """Longer silences break what is smoothed over time."""
 HISTORY_ROWS = 240
 """Learning is repeated as the past grows, up to so many quiet rows."""
+MOST_FITS = 16
+"""Series that learn anew in one frame; a thousand that start at once take turns."""
 SETTLE_ROWS = 20
 """A restarted program, or one not heard of for a while, is given so many rows before an alarm."""
 OUTSIDE = 3.0
@@ -53,6 +55,8 @@ class _Life(SlotArrays):
         super().__init__()
         self.declare("history", (rows, metrics), np.float32)
         self.declare("seen", (), np.int64)
+        self.declare("learnt", (), np.int64)
+        self.declare("due", (), np.bool_)
         self.declare("ready", (), np.bool_)
         self.declare("last", (metrics,))
         self.declare("last_ns", (), np.int64)
@@ -225,9 +229,18 @@ class Engine:
             i, slot = int(places[k]), int(some.slots[n])
             series, catalogue = numbers[i], self._catalogue(self._program[numbers[i]])
             look = Look(
-                frame.time_ns, bool(alarm[i]), float(score[i]), float(p_value[i]), np.nan_to_num(u[k]), blame[n], deviation[n],
-                some.x[n], low[i], high[i], self._life["left_ns"][slot],
-            )  # fmt: skip
+                time_ns=frame.time_ns,
+                alarm=bool(alarm[i]),
+                score=float(score[i]),
+                p_value=float(p_value[i]),
+                u=np.nan_to_num(u[k]),
+                blame=blame[n],
+                deviation=deviation[n],
+                x=some.x[n],
+                low=low[i],
+                high=high[i],
+                left_ns=self._life["left_ns"][slot],
+            )
             told += self._episodes.look(series, look, catalogue)
             if self._episodes.silent(series):
                 alarm[i] = False
@@ -249,25 +262,29 @@ class Engine:
         return share
 
     def _learn(self, slots: Slots, x: Floats) -> None:
+        """Take rows into the past, and learn again where it has doubled, of so many series at most in one frame."""
         life = self._life
         young = life["seen"][slots] < self._history
         slots, x = slots[young], x[young]
         life["history"][slots, life["seen"][slots]] = x
         life["seen"][slots] += 1
-        due = self._warmup
-        while due <= self._history:
-            self._fit(slots[life["seen"][slots] == due], due)
-            due *= 2
+        life["due"][slots] |= life["seen"][slots] >= np.where(
+            life["ready"][slots], 2 * life["learnt"][slots], self._warmup
+        )
+        due = np.flatnonzero(life["due"])
+        if len(due):
+            length = int(life["seen"][due[0]])
+            self._fit(due[life["seen"][due] == length][:MOST_FITS], length)
 
     def _fit(self, slots: Slots, length: int) -> None:
-        if len(slots):
-            past_x = self._life["history"][slots, :length].astype(np.float64)
-            self._scale.learn(slots, past_x)
-            past = Past(slots, past_x, self._scale.past_z(slots, past_x))
-            for e, evidence in enumerate(self._evidences):
-                if length >= evidence.min_rows:
-                    self._calibration.learn(slots, e, evidence.fit(past))
-            self._life["ready"][slots] = True
+        past_x = self._life["history"][slots, :length].astype(np.float64)
+        self._scale.learn(slots, past_x)
+        past = Past(slots, past_x, self._scale.past_z(slots, past_x))
+        for e, evidence in enumerate(self._evidences):
+            if length >= evidence.min_rows:
+                self._calibration.learn(slots, e, evidence.fit(past))
+        self._life["ready"][slots], self._life["due"][slots] = True, False
+        self._life["learnt"][slots] = length
 
     def _catalogue(self, program: str) -> Catalogue:
         return self._catalogues.setdefault(program, Catalogue())

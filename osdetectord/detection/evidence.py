@@ -44,6 +44,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.slots)
 
+    def pick(self, which: Bools) -> Rows:
+        """Return the rows of some of the series."""
+        return Rows(self.slots[which], self.x[which], self.z[which], self.fresh[which])
+
 
 @dataclass(frozen=True, slots=True)
 class Past:

@@ -98,7 +98,7 @@ class Scale(SlotArrays):
             return
         unit = np.where(moving, centred / np.where(moving, deviation, 1.0), 0.0)
         correlation = unit.T @ unit / len(unit)
-        strength, directions = np.linalg.eigh(correlation)
+        directions = np.linalg.eigh(correlation)[1]
         first = unit @ directions[:, -1]
         belongs = unit.T @ first / len(unit) / max(float(first.std()), 1e-12)
         if np.sum(belongs > 0) < np.sum(belongs < 0):

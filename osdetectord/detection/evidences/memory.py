@@ -73,7 +73,7 @@ class Memory(Evidence):
         if 2 * len(slots) > len(states):
             query = np.zeros((len(states), state.shape[1]), np.float32)
             query[slots] = state
-            inner = np.matmul(states, query[:, :, None])[slots, :, 0]
+            inner = np.einsum("ksm,km->ks", states, query)[slots]
         else:
             inner = np.stack([states[slot] @ one for slot, one in zip(slots, state, strict=True)])
         return squares[slots] - 2.0 * inner + norms

@@ -92,9 +92,14 @@ class Seasonal(Evidence):
         return np.log1p(np.clip(np.abs(away), 0.0, MOST))
 
     def score(self, rows: Rows) -> Floats:
-        loud = self["loud"][rows.slots]
-        now = self._energy(rows).sum(axis=1) / self["live"][rows.slots]
-        return np.where(self["period"][rows.slots] > 0, loud + 0.2 * (now - loud), np.nan)
+        out = np.full(len(rows), np.nan)
+        proven = self["period"][rows.slots] > 0
+        if proven.any():
+            some = rows.pick(proven)
+            loud = self["loud"][some.slots]
+            now = self._energy(some).sum(axis=1) / self["live"][some.slots]
+            out[proven] = loud + 0.2 * (now - loud)
+        return out
 
     def update(self, rows: Rows, rate: Floats) -> None:
         score = self.score(rows)

@@ -9,7 +9,7 @@ import numpy as np
 from osdetectord.detection.evidence import Evidence, Options, Past, Rows, Setup
 from osdetectord.detection.slots import Floats
 
-COMPONENTS = 24
+COMPONENTS = 16
 VARIANCE = 0.9
 MOST_WINDOWS = 480
 
@@ -19,7 +19,7 @@ class WindowPca(Evidence):
 
     name = "window_pca"
     typical = (-0.08, 0.22)
-    options: ClassVar[Options] = {"rows": (10, 2, 60)}
+    options: ClassVar[Options] = {"rows": (5, 2, 60)}
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
