@@ -136,10 +136,22 @@ class Map:
     def delete(self, keys: NDArray[Any]) -> None:
         """Delete those of the keys that are there."""
         keys = np.ascontiguousarray(keys, dtype=self.key)
-        size, at = self.key.itemsize, keys.ctypes.data
-        for index in range(len(keys)):
+        size, at, index = self.key.itemsize, keys.ctypes.data, 0
+        while index < len(keys):
+            attributes = _attributes("<QQQQIIQQ", 56, 0, 0, at + index * size, 0, len(keys) - index, self.fd, 0, 0)
             try:
-                bpf(DELETE, _attributes("<IIQQQ", 32, self.fd, 0, at + index * size, 0, 0))
+                bpf(DELETE_BATCH, attributes)
+                return
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    # it stopped at the first that is not there
+                    index += struct.unpack_from("<I", attributes, 32)[0] + 1
+                elif error.errno != errno.EINTR:
+                    break
+        for rest in range(index, len(keys)):
+            # a kind of map that has no batches
+            try:
+                bpf(DELETE, _attributes("<IIQQQ", 32, self.fd, 0, at + rest * size, 0, 0))
             except OSError as error:
                 if error.errno != errno.ENOENT:
                     raise

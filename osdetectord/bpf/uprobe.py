@@ -102,9 +102,7 @@ def _open_event(path: str, offset: int, pid: int, returns: bool) -> int:
     # struct perf_event_attr: type size config sample_period sample_type read_format flags wakeup bp_type
     # config1 (path) config2 (offset)
     attributes = ctypes.create_string_buffer(
-        struct.pack(
-            "<IIQQQQQIIQQ", kind, 112, int(returns) << bit, 0, 0, 0, 0, 0, 0, ctypes.addressof(name), offset
-        ),
+        struct.pack("<IIQQQQQIIQQ", kind, 112, int(returns) << bit, 0, 0, 0, 0, 0, 0, ctypes.addressof(name), offset),
         112,
     )
     # a process's threads share its memory: the event of one of them is seen from all, as BPF programs run for

@@ -334,16 +334,19 @@ class Elf:
         return sorted(out)
 
     @cached_property
-    def _sorted(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], list[tuple[_Table, int]]]:
+    def _sorted(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.intp], NDArray[np.intp]]:
+        """Of all functions by address: address, size, and table and row where they stand."""
+        lengths = [len(table.symbols) for table in self._tables]
         address = np.concatenate([np.zeros(0, "<u8"), *(table.symbols["address"] for table in self._tables)])
         size = np.concatenate([np.zeros(0, "<u8"), *(table.symbols["size"] for table in self._tables)])
-        where = [(table, index) for table in self._tables for index in range(len(table.symbols))]
+        table = np.repeat(np.arange(len(lengths)), lengths)
+        row = np.concatenate([np.zeros(0, np.intp), *(np.arange(length) for length in lengths)])
         order = np.argsort(address, kind="stable")
-        return address[order], size[order], [where[index] for index in order]
+        return address[order], size[order], table[order], row[order]
 
     def name_at(self, address: int) -> tuple[str, int] | None:
         """Name of the function that an address is in, and the distance to its begin; None where there is none."""
-        addresses, sizes, where = self._sorted
+        addresses, sizes, tables, rows = self._sorted
         index = int(np.searchsorted(addresses, address, side="right")) - 1
         if index < 0:
             return None
@@ -352,8 +355,8 @@ class Elf:
         inside = [i for i in range(first, index + 1) if address - begin < int(sizes[i]) or not sizes[i]]
         if not inside:
             return None
-        table, at = where[inside[0]]
-        start = int(table.symbols["name"][at])
+        table = self._tables[tables[inside[0]]]
+        start = int(table.symbols["name"][rows[inside[0]]])
         symbol = table.names[start : table.names.find(b"\0", start)]
         return demangle.demangled(symbol) or os.fsdecode(symbol), address - begin
 

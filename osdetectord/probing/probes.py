@@ -71,6 +71,7 @@ CALL = np.dtype(
         ("voluntary", "<u8"),
         ("involuntary", "<u8"),
         ("allocated", "<f8"),
+        ("allocations", "<f8"),
         ("result", "<u8"),
     ]
 )
@@ -526,7 +527,8 @@ class Probes:
         flags = records["flags"]
         out["cpu_ns"] = np.where(flags & uprobe.CPU_UNKNOWN, np.nan, records["cpu_ns"])
         out["cpu_exact"] = flags & uprobe.CPU_EXACT != 0
-        out["allocated"] = np.where(flags & uprobe.ALLOCATED_KNOWN, records["allocated"], np.nan)
+        for name in ("allocated", "allocations"):
+            out[name] = np.where(flags & uprobe.ALLOCATED_KNOWN, records[name], np.nan)
         return out
 
     def _lines(self, probe: _Probe, form: TraceForm, event: Event) -> list[TraceLine]:
