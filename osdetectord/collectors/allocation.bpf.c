@@ -47,6 +47,10 @@ struct allocation_sum {
     u64 allocated_bytes, allocations, frees, unknown_frees;
 };
 
+struct allocation_thread {
+    s64 bytes, count;
+};
+
 struct allocation_stack_key {
     u64 owner;
     s64 stack;
@@ -64,7 +68,7 @@ struct allocation_stack {
 BPF_F_TABLE("hash", struct allocation_key, struct allocation, allocations, MAX_ALLOCATIONS, 1);
 // Calls of killed threads and what a thread allocated less what it freed: old entries give way.
 BPF_TABLE("lru_hash", struct allocation_call_key, struct allocation_call, allocation_calls, MAX_ALLOCATION_CALLS);
-BPF_TABLE("lru_hash", u32, s64, allocation_threads, MAX_ALLOCATION_THREADS);
+BPF_TABLE("lru_hash", u32, struct allocation_thread, allocation_threads, MAX_ALLOCATION_THREADS);
 BPF_TABLE("hash", u64, struct allocation_sum, allocation_sums, MAX_ALLOCATION_OWNERS);
 BPF_F_TABLE("hash", struct allocation_stack_key, struct allocation_stack_sum, allocation_stack_sums,
             MAX_ALLOCATION_STACKS, 1);
@@ -89,15 +93,20 @@ static __always_inline void probe_lose(u32 cause)
         __sync_fetch_and_add(count, 1);
 }
 
-static __always_inline void allocation_of_thread(s64 change)
+static __always_inline void allocation_of_thread(s64 bytes, s64 count)
 {
     u32 tid = bpf_get_current_pid_tgid();
-    s64 *sum = allocation_threads.lookup(&tid);
+    struct allocation_thread *sum = allocation_threads.lookup(&tid);
 
-    if (sum)
-        *sum += change;
-    else
-        allocation_threads.update(&tid, &change);
+    if (sum) {
+        sum->bytes += bytes;
+        sum->count += count;
+    } else {
+        struct allocation_thread first = {};
+        first.bytes = bytes;
+        first.count = count;
+        allocation_threads.update(&tid, &first);
+    }
 }
 
 static __always_inline void allocation_count(u64 owner, s64 bytes, s64 count, s64 stack)
@@ -148,7 +157,7 @@ static __always_inline bool allocation_take(u64 owner, u64 address, struct alloc
     if (allocations.delete(&key))
         return false;
     allocation_count(owner, -(s64)taken->size, -1, taken->stack);
-    allocation_of_thread(-(s64)taken->size);
+    allocation_of_thread(-(s64)taken->size, -1);
     return true;
 }
 
@@ -166,7 +175,7 @@ static __always_inline void allocation_put(u64 owner, u64 address, struct alloca
         return;
     }
     allocation_count(owner, put->size, 1, put->stack);
-    allocation_of_thread(put->size);
+    allocation_of_thread(put->size, 1);
 }
 
 int allocation_enter(struct pt_regs *ctx)

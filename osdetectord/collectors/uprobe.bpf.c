@@ -40,7 +40,7 @@ struct probe_frame_key {
 
 struct probe_frame {
     u64 sp, entered_ns, cpu_ns, user_ns, system_ns, voluntary, involuntary;
-    s64 allocated;
+    s64 allocated, allocations;
     u64 argument[6];
     u32 cpu_exact;
     u32 unread;  // strings that could not be read at entry
@@ -58,7 +58,7 @@ struct probe_sum {
 
 struct probe_call {
     u64 cookie, entered_ns, returned_ns, cpu_ns, user_ns, system_ns, voluntary, involuntary;
-    s64 allocated;
+    s64 allocated, allocations;
     u64 result;
     u32 pid, tid, depth, flags;
 };
@@ -113,9 +113,10 @@ static __always_inline u64 probe_cpu_clock(u32 tid, void *task, u32 *exact)
 static __always_inline void probe_clocks(void *task, struct probe_frame *f)
 {
     u32 tid = bpf_get_current_pid_tgid();
-    s64 *allocated = allocation_threads.lookup(&tid);
+    struct allocation_thread *held = allocation_threads.lookup(&tid);
 
-    f->allocated = allocated ? *allocated : 0;
+    f->allocated = held ? held->bytes : 0;
+    f->allocations = held ? held->count : 0;
     f->user_ns = FIELD(u64, task, task_struct, utime);
     f->system_ns = FIELD(u64, task, task_struct, stime);
     f->voluntary = FIELD(u64, task, task_struct, voluntary);
@@ -353,6 +354,7 @@ int probe_return(struct pt_regs *ctx)
             c->voluntary = after.voluntary - f->voluntary;
             c->involuntary = after.involuntary - f->involuntary;
             c->allocated = after.allocated - f->allocated;
+            c->allocations = after.allocations - f->allocations;
             c->result = result;
             c->pid = stack->pid;
             c->tid = stack->tid;

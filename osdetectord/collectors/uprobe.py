@@ -58,7 +58,7 @@ STACK = np.dtype([("task", "<u8"), ("depth", "<u4"), ("pid", "<u4"), ("tid", "<u
 
 FRAME_KEY = np.dtype([("cookie", "<u8"), ("tid", "<u4"), ("depth", "<u4")])
 
-FRAME = np.dtype([("number", "<u8", 14), ("cpu_exact", "<u4"), ("unread", "<u4")])
+FRAME = np.dtype([("number", "<u8", 15), ("cpu_exact", "<u4"), ("unread", "<u4")])
 
 SUM_KEY = np.dtype([("cookie", "<u8"), ("pid", "<u4"), ("unused", "<u4")])
 
@@ -84,6 +84,7 @@ CALL = np.dtype(
         ("voluntary", "<u8"),
         ("involuntary", "<u8"),
         ("allocated", "<i8"),
+        ("allocations", "<i8"),
         ("result", "<u8"),
         ("pid", "<u4"),
         ("tid", "<u4"),
@@ -128,6 +129,8 @@ ALLOCATION_SUM = np.dtype(
     ]
 )
 
+ALLOCATION_THREAD = np.dtype([("bytes", "<i8"), ("count", "<i8")])
+
 ALLOCATION_STACK_KEY = np.dtype([("owner", "<u8"), ("stack", "<i8")])
 
 ALLOCATION_STACK_SUM = np.dtype([("bytes", "<i8"), ("count", "<i8")])
@@ -147,7 +150,7 @@ TABLES = {
     "allocation_sums": Table(U64, ALLOCATION_SUM),
     "allocation_stack_sums": Table(ALLOCATION_STACK_KEY, ALLOCATION_STACK_SUM),
     "allocation_stacks": Table(U32, ALLOCATION_STACK),
-    "allocation_threads": Table(U32, np.dtype("<i8")),
+    "allocation_threads": Table(U32, ALLOCATION_THREAD),
 }
 
 CAPACITY = {

@@ -79,8 +79,9 @@ CALL = np.dtype(
 
 Times are CLOCK_MONOTONIC.  ``cpu_ns`` is time on a CPU, by the scheduler's switches where ``cpu_exact``, else by
 its tick; NaN where the thread came to be watched during the call.  ``user_ns`` and ``system_ns`` are sampled by the
-tick: 0 in most short calls, a whole tick in some.  ``allocated`` is what the thread got from the allocator less
-what it gave back, bytes; NaN unless its process's allocations are watched.  ``depth`` counts the calls of the same
+tick: 0 in most short calls, a whole tick in some.  ``allocated`` and ``allocations`` are what the
+thread got from the allocator less what it gave back, bytes and blocks; NaN unless its process's allocations are
+watched.  ``depth`` counts the calls of the same
 function that were under way in the thread.
 """
 

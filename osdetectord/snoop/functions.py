@@ -100,12 +100,11 @@ class Functions:
 
     def _call(self, call: Any, wall_s: float) -> tuple[object, ...]:
         entered, returned = int(call["entered_ns"]), int(call["returned_ns"])
-        size = float(call["allocated"])
         return (
             int(call[self._who]),
             self._names[int(call["number"])],
-            "" if math.isnan(size) else int(size),
-            "",
+            _whole(call["allocated"]),
+            _whole(call["allocations"]),
             f"{call['user_ns'] * MS:.2f}",
             f"{call['system_ns'] * MS:.2f}",
             int(call["voluntary"]),
@@ -114,3 +113,8 @@ class Functions:
             f"{returned * 1e-9 + wall_s:.6f}",
             f"{(returned - entered) * MS:.6f}",
         )
+
+
+def _whole(value: float) -> object:
+    """A number that may not be known."""
+    return "" if math.isnan(value) else int(value)

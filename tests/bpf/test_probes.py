@@ -702,6 +702,7 @@ def test_a_probe_tells_what_each_call_allocated(allocations: Allocations, probes
     assert calls["number"].tolist() == 2 * numbers
     # before the first allocation there is nothing to compare with
     assert calls["allocated"].tolist() == 2 * [101 * 1009, 13 * 77, 0]
+    assert calls["allocations"].tolist() == 2 * [101, 13, 0]
 
 
 def test_an_execution_begins_anew(allocations: Allocations, run: Run, programs: dict[str, Path]) -> None:

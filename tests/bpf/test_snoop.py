@@ -176,7 +176,7 @@ def test_every_call_of_a_probed_function_has_a_row(everything: Run):
 
     assert sum(row["EVENT NAME"] == "search" for row in rows) == SEARCHES
     assert len(leaks) == LEAKS
-    assert {row["SIZE"] for row in leaks} == {str(LEAK_BYTES)}
+    assert {(row["SIZE"], row["NUM"]) for row in leaks} == {(str(LEAK_BYTES), "1")}
     assert all(float(row["TOTAL TIME"]) > 0 for row in rows)
 
 
