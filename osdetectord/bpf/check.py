@@ -1,4 +1,4 @@
-"""What could serve each collector on this machine, tried without a daemon: ``python3 -m osdetectord.bpf.check``.
+"""What could serve each collector and the probes here, tried without a daemon: ``python3 -m osdetectord.bpf.check``.
 
 Prints JSON: ``{"error": "" or why the kernel part can't be loaded, "hooks": [{collector, hook, rank, why}]}``.
 Exit status 1 where it can't be loaded.
@@ -11,6 +11,7 @@ import sys
 from dataclasses import asdict
 
 from osdetectord.bpf.kernel import Kernel, Sizes
+from osdetectord.bpf.uprobe import Uprobes
 from osdetectord.errors import LoadError
 from osdetectord.polling import Polling
 
@@ -23,9 +24,11 @@ def main() -> int:
     served: Kernel | Polling
     try:
         served, error = Kernel(Sizes.of(PROCESSES)), ""
+        uprobes = served.uprobes
     except LoadError as reason:
         served, error = Polling(str(reason)), str(reason)
-    hooks = [asdict(view) for view in served.hook_views()]
+        uprobes = Uprobes("", error)
+    hooks = [asdict(view) for view in (*served.hook_views(), uprobes.hook_view())]
     served.close()
     json.dump({"error": error, "hooks": hooks}, sys.stdout, indent=2)
     sys.stdout.write("\n")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from osdetectord.bpf.ring import Ring
 from osdetectord.bpf.syscall import Map, bpf
+from osdetectord.core import HookView
 
 LINK_CREATE = 28
 PERF_EVENT, TRACE_UPROBE_MULTI = 41, 48
@@ -26,6 +27,8 @@ ATTACH_TYPE = {"multi": TRACE_UPROBE_MULTI, "perf": -1}
 """What a program must be loaded for."""
 
 WAYS = tuple(ATTACH_TYPE)
+HOOKS = ("uprobe_multi links", "uprobes by perf_event_open")
+"""The ways, as people are told of them."""
 
 PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}.get(platform.machine(), 241)
 PERF_CLOEXEC = 8
@@ -56,6 +59,11 @@ class Uprobes:
     programs: Mapping[str, int] = field(default_factory=dict)
     maps: Mapping[str, Map] = field(default_factory=dict)
     rings: Mapping[str, Ring] = field(default_factory=dict)
+
+    def hook_view(self) -> HookView:
+        """How functions of user programs are probed here, and why no better way works."""
+        rank = WAYS.index(self.way) if self.way else -1
+        return HookView("functions", HOOKS[rank] if rank >= 0 else "", rank, self.why)
 
     def attach(self, program: str, path: str, offset: int, cookie: int, pid: int, returns: bool) -> tuple[int, ...]:
         """Run a program at an instruction of a file, in one process or, with pid 0, in all that map the file.

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from osdetectord.bpf.uprobe import WAYS, Uprobes
+from osdetectord.bpf.uprobe import Uprobes
 from osdetectord.collectors import uprobe
 from osdetectord.core import HookView
 from osdetectord.errors import (
@@ -665,8 +665,7 @@ class Probes:
 
     def hook_view(self) -> HookView:
         """How functions of user programs are probed here, and why no better way works."""
-        rank = WAYS.index(self._uprobes.way) if self._uprobes.way else -1
-        return HookView("functions", HOOKS[rank] if rank >= 0 else "", rank, self._uprobes.why)
+        return self._uprobes.hook_view()
 
     def lost(self) -> dict[str, int]:
         """What was lost since the load, by cause."""
@@ -678,8 +677,6 @@ class Probes:
             counts["probe_forgotten"] = self._forgotten
             return counts
 
-
-HOOKS = ("uprobe_multi links", "uprobes by perf_event_open")
 
 COUNTED = ("entries", "calls", "total_ns", "cpu_ns")
 
