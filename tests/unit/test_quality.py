@@ -91,6 +91,7 @@ LIBRARIES: dict[str, set[str]] = {
     "osdetectord.logger": {"structlog"},
     "osdetectord.offline": {"numpy", "yaml", "matplotlib"},
     "osdetectord.snoop.top": {"psutil"},
+    "osdetectord.snoop.convert": {"yaml"},
     "osdetectord.notify": {"sdnotify"},
     "osdetectord.*": {"numpy"},
     "osdctl.bus": {"dbus_next"},
