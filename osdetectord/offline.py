@@ -105,8 +105,8 @@ def _table(path: Path, header: list[str], lines: Iterator[list[str]]) -> Table:
     names = [header[i] for i in columns]
     if not names:
         raise InputError(f"{path}: row 1: no metric")
-    for i, name in zip(columns, names, strict=True):
-        if not name or names.count(name) > 1:
+    for n, (i, name) in enumerate(zip(columns, names, strict=True)):
+        if not name or name in names[:n]:
             raise InputError(f"{path}: row 1, column {i + 1}: {name!r} is not a name of its own")
     times, values = [], []
     for number, row in enumerate(lines, start=2):

@@ -70,12 +70,13 @@ class Memory(Evidence):
         """Return squared distances to all states of each series, ``(K, states)``, infinite where none is held."""
         states, squares = self["states"], self["squares"]
         norms = (state * state).sum(axis=1)[:, None]
+        # one way to add up, however many there are: the same rows must give the same score in any company
         if 2 * len(slots) > len(states):
             query = np.zeros((len(states), state.shape[1]), np.float32)
             query[slots] = state
             inner = np.einsum("ksm,km->ks", states, query)[slots]
         else:
-            inner = np.stack([states[slot] @ one for slot, one in zip(slots, state, strict=True)])
+            inner = np.einsum("ksm,km->ks", states[slots], state)
         return squares[slots] - 2.0 * inner + norms
 
     def score(self, rows: Rows) -> Floats:

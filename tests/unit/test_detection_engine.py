@@ -1,0 +1,274 @@
+"""The engine finds faults, keeps quiet about the rest, and remembers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from osdetectord.anomaly import EpisodeKind, Phase
+from osdetectord.detection.engine import Engine
+from osdetectord.detection.settings import Settings
+from osdetectord.errors import ShapeError
+from osdetectord.metric import Kind, Metric
+from osdetectord.sample import Frame
+
+WIDTH = 12
+METRICS = tuple(Metric(f"group.m{m:02d}", "x", Kind.GAUGE) for m in range(WIDTH))
+SECOND = 10**9
+START = 181
+
+
+def normal(rows: int, seed: int = 1, width: int = WIDTH) -> np.ndarray:
+    """Rows of a process under a load that wanders; every metric follows it, each with noise of its own."""
+    rng = np.random.default_rng(seed)
+    load = 0.3 * np.sin(np.arange(rows) * 2 * np.pi / 97) + np.cumsum(rng.normal(0, 0.01, rows)) * 0.2
+    size = rng.uniform(5, 5000, width)
+    return size * np.exp(load[:, None] + rng.normal(0, 0.05, (rows, width)))
+
+
+class Watched:
+    """An engine fed with one series at a second a row."""
+
+    def __init__(self, settings: Settings | None = None, state_dir=None, program: str = "unit:a.service") -> None:
+        self.engine = Engine(settings or Settings(), METRICS, 1.0, state_dir)
+        self.engine.add(7, program)
+        self.now = 0
+        self.verdicts = []
+
+    def feed(self, values: np.ndarray) -> list:
+        told = []
+        for row in values:
+            self.now += SECOND
+            verdict = self.engine.step(Frame(self.now, 1.0, np.array([7], np.uint64), METRICS, row[None]))
+            self.verdicts.append(verdict)
+            told += verdict.episodes
+        return told
+
+    def alarms(self) -> int:
+        return sum(bool(verdict.alarm[0]) for verdict in self.verdicts)
+
+
+def with_fault(values: np.ndarray, start: int, rows: int, factor: float, metrics=slice(0, 5)) -> np.ndarray:
+    values = values.copy()
+    values[start : start + rows, metrics] *= factor
+    return values
+
+
+def twice() -> np.ndarray:
+    """A fault that comes back with the same face."""
+    return with_fault(with_fault(normal(291, seed=19), START, 25, 6.0), 261, 25, 6.0)
+
+
+def test_a_fault_is_found_within_five_rows_and_its_metrics_are_blamed():
+    watched = Watched()
+    told = watched.feed(with_fault(normal(211), START, 30, 6.0, [2, 9]))
+    opened = [episode for episode in told if episode.phase is Phase.OPENED]
+    assert len(opened) == 1
+    assert START < opened[0].opened_ns / SECOND <= START + 5
+    assert {blame.metric for blame in opened[0].blames[:2]} == {"group.m02", "group.m09"}
+    blame = opened[0].blames[0]
+    assert blame.observed > blame.high > blame.low
+    assert START <= blame.onset_ns / SECOND <= START + 5
+    assert 0.0 < sum(blame.share for blame in opened[0].blames) <= 1.0 + 1e-9
+
+
+def test_an_episode_is_closed_once_and_after_it_was_opened():
+    told = Watched().feed(with_fault(normal(241), START, 20, 6.0))
+    assert [e.phase for e in told if e.phase is not Phase.UPDATED] == [Phase.OPENED, Phase.CLOSED]
+    assert told[-1].score >= told[0].score > 1.0
+    assert 0.0 < told[-1].p_value <= told[0].p_value < 0.01
+
+
+def test_normal_rows_raise_no_alarm():
+    watched = Watched()
+    watched.feed(normal(701, seed=11))
+    assert watched.alarms() == 0
+
+
+def test_scores_are_finite_and_zero_until_the_warm_up_is_over():
+    watched = Watched()
+    watched.feed(normal(79))
+    score = np.array([verdict.score[0] for verdict in watched.verdicts])
+    assert np.isfinite(score).all()
+    assert not score[:60].any()
+    assert score[61:].any()
+    progress = [float(verdict.progress[0]) for verdict in watched.verdicts]
+    assert progress[29] == pytest.approx(0.5)
+    assert progress[-1] == 1.0
+
+
+def test_nothing_is_said_before_it_could_be_known():
+    values = with_fault(normal(197), 151, 30, 6.0)
+    other = values.copy()
+    other[170:] = 1e6
+    first, second = Watched(), Watched()
+    first.feed(values)
+    second.feed(other)
+    for one, two in zip(first.verdicts[:170], second.verdicts[:170], strict=True):
+        assert one.score[0] == two.score[0]
+        assert one.p_value[0] == two.p_value[0]
+
+
+def test_a_series_is_judged_alike_whoever_else_is_watched():
+    values = with_fault(normal(191), 151, 20, 6.0)
+    alone = Watched()
+    alone.feed(values)
+    engine = Engine(Settings(), METRICS, 1.0)
+    others = [normal(191, seed=s) for s in (3, 5, 7)]
+    for t in range(191):
+        rows = np.stack([others[0][t], others[1][t], values[t], others[2][t]])
+        verdict = engine.step(Frame((t + 1) * SECOND, 1.0, np.arange(4, dtype=np.uint64), METRICS, rows))
+        assert verdict.score[2] == pytest.approx(alone.verdicts[t].score[0], abs=1e-9)
+        assert verdict.alarm[2] == alone.verdicts[t].alarm[0]
+
+
+def test_load_that_grows_threefold_with_the_same_relations_is_no_fault():
+    values = normal(221)
+    values[START : START + 30] *= 3.0
+    watched = Watched()
+    watched.feed(values)
+    assert watched.alarms() == 0
+
+
+def test_traffic_that_stops_is_a_fault():
+    values = normal(221)
+    values[START : START + 30] = 0.0
+    watched = Watched()
+    assert watched.feed(values)
+
+
+@pytest.mark.parametrize("hurt", ["nan", "all_nan", "missing", "gap", "back", "constant"])
+def test_what_is_no_fault_of_the_process_gives_no_alarm(hurt):
+    watched = Watched()
+    values = normal(251, seed=13)
+    if hurt == "constant":
+        values[:, 3] = 42.0
+    watched.feed(values[:150])
+    if hurt == "nan":
+        values[150:170, ::2] = np.nan
+    if hurt == "all_nan":
+        values[150:200] = np.nan
+    if hurt == "gap":
+        watched.now += 3600 * SECOND
+    if hurt == "back":
+        watched.now -= 200 * SECOND
+    if hurt == "missing":
+        for _ in range(60):
+            watched.now += SECOND
+            empty = Frame(watched.now, 1.0, np.zeros(0, np.uint64), METRICS, np.zeros((0, WIDTH)))
+            assert watched.engine.step(empty).episodes == ()
+    watched.feed(values[150:])
+    assert watched.alarms() == 0
+    assert all(np.isfinite(verdict.score).all() for verdict in watched.verdicts)
+
+
+def test_a_lasting_change_is_accepted_and_said():
+    values = normal(521, seed=17)
+    values[START:, :6] *= 8.0
+    watched = Watched()
+    told = watched.feed(values)
+    kinds = [episode.kind for episode in told]
+    assert EpisodeKind.NEW_NORMAL in kinds or watched.verdicts[-1].score[0] < 1.0
+    assert not watched.verdicts[-1].alarm[0]
+
+
+def test_the_same_fault_again_is_a_recurrence_with_its_count():
+    values = twice()
+    told = Watched().feed(values)
+    opened = [episode for episode in told if episode.phase is Phase.OPENED]
+    assert [episode.kind for episode in opened] == [EpisodeKind.ANOMALY, EpisodeKind.RECURRENCE]
+    assert [episode.recurrence for episode in opened] == [0, 1]
+
+
+def test_an_episode_marked_false_stays_quiet_and_one_marked_useful_does_not():
+    values = twice()
+    for useful, expected in ((False, 0), (True, 1)):
+        watched = Watched()
+        first = watched.feed(values[:240])
+        watched.engine.mark(first[0].number, useful)
+        again = watched.feed(values[240:])
+        assert sum(episode.phase is Phase.OPENED for episode in again) == expected
+        assert any(bool(verdict.alarm[0]) for verdict in watched.verdicts[240:]) == bool(expected)
+
+
+def test_a_mark_outlives_the_detector(tmp_path):
+    values = twice()
+    first = Watched(state_dir=tmp_path)
+    told = first.feed(values[:240])
+    first.engine.mark(told[0].number, False)
+    first.engine.save()
+    second = Watched(state_dir=tmp_path)
+    second.now = first.now
+    assert second.feed(values[240:]) == []
+
+
+def test_a_restarted_program_starts_warm(tmp_path):
+    values = normal(251, seed=23)
+    first = Watched(state_dir=tmp_path)
+    first.feed(values[:150])
+    first.engine.remove(7)
+    second = Watched(state_dir=tmp_path)
+    second.feed(with_fault(values, 200, 20, 6.0)[150:])
+    assert second.verdicts[0].progress[0] == 1.0
+    assert second.alarms() > 0
+    assert not any(verdict.alarm[0] for verdict in second.verdicts[:50])
+
+
+def test_another_program_does_not_start_warm(tmp_path):
+    first = Watched(state_dir=tmp_path)
+    first.feed(normal(61))
+    first.engine.save()
+    second = Watched(state_dir=tmp_path, program="unit:b.service")
+    second.feed(normal(1))
+    assert second.verdicts[0].progress[0] < 1.0
+
+
+def test_a_removed_series_leaves_its_place_clean():
+    watched = Watched()
+    watched.feed(normal(61))
+    watched.engine.remove(7)
+    watched.engine.add(8, "unit:other.service")
+    verdict = watched.engine.step(Frame(10**12, 1.0, np.array([8], np.uint64), METRICS, normal(1)))
+    assert verdict.progress[0] == pytest.approx(1 / 60)
+
+
+def test_a_smaller_budget_makes_every_score_smaller():
+    values = with_fault(normal(181), 151, 20, 3.0)
+    generous, strict = Watched(Settings(budget=24.0)), Watched(Settings(budget=0.1))
+    generous.feed(values)
+    strict.feed(values)
+    pairs = zip(generous.verdicts, strict.verdicts, strict=True)
+    loud = [(g.score[0], s.score[0]) for g, s in pairs if g.score[0] > 0.5]
+    assert loud
+    assert all(s < g for g, s in loud)
+
+
+def test_a_frame_with_other_metrics_is_refused():
+    watched = Watched()
+    frame = Frame(SECOND, 1.0, np.array([7], np.uint64), METRICS[:3], np.ones((1, 3)))
+    with pytest.raises(ShapeError, match="3, 12"):
+        watched.engine.step(frame)
+
+
+def test_the_expected_range_holds_normal_samples():
+    watched = Watched()
+    values = normal(181, seed=29)
+    watched.feed(values)
+    inside = [
+        (verdict.low[0] <= row) & (row <= verdict.high[0])
+        for verdict, row in zip(watched.verdicts[100:], values[100:], strict=True)
+    ]
+    assert np.mean(inside) > 0.95
+
+
+def test_every_evidence_alone_finds_a_loud_fault():
+    steady = np.random.default_rng(31).lognormal(3.0, 0.1, (131, WIDTH))
+    values = with_fault(steady, 111, 20, 30.0)
+    for name in ("level", "local", "sparse", "innovation", "memory", "relation", "window_pca"):
+        settings = replace(Settings(), evidences={name: Settings().evidences[name]})
+        watched = Watched(settings)
+        watched.feed(values)
+        scores = np.array([verdict.score[0] for verdict in watched.verdicts])
+        assert scores[111:].max() > 1.5 * scores[61:111].max(), name

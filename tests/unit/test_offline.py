@@ -1,0 +1,137 @@
+"""Detection over files: the same answers as online, and one clear line for what is no table."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+
+import numpy as np
+import pytest
+
+from osdetectord import offline
+from osdetectord.detection.engine import Engine
+from osdetectord.detection.settings import Settings
+from osdetectord.metric import Kind, Metric
+from osdetectord.sample import Frame
+
+ROWS, WARMUP = 131, 60
+
+
+def values(seed: int = 1) -> np.ndarray:
+    table = np.random.default_rng(seed).lognormal(3.0, 0.1, (ROWS, 5))
+    table[101:121, :3] *= 9.0
+    return table
+
+
+def write(path, table, head="t,a,b,c,d,e,label", first=10):
+    lines = [head] + [f"{first + t}," + ",".join(map(repr, row)) + ",0" for t, row in enumerate(table.tolist())]
+    text = "\n".join(lines) + "\n"
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_answers_as_the_engine_does_online(tmp_path):
+    source = write(tmp_path / "one.csv", values())
+    assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path / "out"), str(source)]) == 0
+    rows = rows_of(tmp_path / "out" / "one.csv")
+    metrics = tuple(Metric(name, "", Kind.GAUGE) for name in "abcde")
+    engine = Engine(Settings.parse({"warmup_s": WARMUP}), metrics, 1.0)
+    for t, row in enumerate(values()):
+        verdict = engine.step(Frame((t + 1) * 10**9, 1.0, np.zeros(1, np.uint64), metrics, row[None]))
+        assert float(rows[t]["score"]) == pytest.approx(verdict.score[0], rel=1e-8, abs=1e-9)
+        assert rows[t]["alarm"] == str(int(verdict.alarm[0]))
+        assert rows[t]["t"] == str(10 + t)
+
+
+def test_the_fault_is_told_with_its_metrics(tmp_path):
+    source = write(tmp_path / "one.two.csv.gz", values())
+    assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path), str(source)]) == 0
+    rows = rows_of(tmp_path / "one.csv")
+    assert len(rows) == ROWS
+    assert list(rows[0]) == ["t", "score", "p_value", "alarm", "anomaly", "top"]
+    assert {float(row["score"]) for row in rows[:WARMUP]} == {0.0}
+    assert rows[110]["alarm"] == "1"
+    assert rows[110]["anomaly"] == "1"
+    assert rows[110]["top"] in ("a", "b", "c")
+    told = rows_of(tmp_path / "one.anomalies.csv")
+    assert len(told) == 1
+    assert 111 <= int(told[0]["first"]) <= 117
+    assert "expected" in told[0]["metrics"]
+
+
+def test_a_directory_side_by_side_answers_as_each_file_alone(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for seed in (1, 2, 3):
+        write(source / f"s{seed}.csv", values(seed))
+    assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path / "all"), str(source)]) == 0
+    assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path / "alone"), str(source / "s2.csv")]) == 0
+    assert (tmp_path / "all" / "s2.csv").read_bytes() == (tmp_path / "alone" / "s2.csv").read_bytes()
+
+
+def test_a_label_changes_nothing_and_empty_fields_are_missing(tmp_path):
+    write(tmp_path / "a.csv", values())
+    text = (tmp_path / "a.csv").read_text()
+    (tmp_path / "b.csv").write_text(text.replace(",0\n", ",1\n"))
+    options = ["--warmup", str(WARMUP), "-o"]
+    assert offline.main([*options, str(tmp_path / "out"), str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]) == 0
+    assert (tmp_path / "out" / "a.csv").read_text() == (tmp_path / "out" / "b.csv").read_text()
+    lines = text.splitlines()
+    lines[90] = lines[90].split(",")[0] + ",,,,,,0"
+    (tmp_path / "c.csv").write_text("\n".join(lines))
+    assert offline.main([*options, str(tmp_path / "out"), str(tmp_path / "c.csv")]) == 0
+    assert rows_of(tmp_path / "out" / "c.csv")[89]["score"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "row 1"),
+        ("t,label\n1,0\n", "no metric"),
+        ("a,a\n1,2\n", "row 1, column 2: 'a'"),
+        ("a,b\n1,2\n3,x\n", "row 3, column b: 'x' is not a number"),
+        ("a,b\n1,2\n3\n", "row 3: 1 fields, the header has 2"),
+        ("\x00\xff", "cannot be read"),
+        ('a,b\n"1,2\n', "row"),
+    ],
+)
+def test_a_malformed_file_is_named_with_row_column_and_value(tmp_path, capsys, content, said):
+    path = tmp_path / "bad.csv"
+    path.write_bytes(content.encode("latin-1"))
+    assert offline.main(["-o", str(tmp_path / "out"), str(path)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(path) in error
+    assert said in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-o", "x"], ["f.csv"], ["-o", "x", "--warmup", "5", "f.csv"], ["-o", "x", "--detectors", "level,none", "f.csv"]],
+)
+def test_wrong_usage_is_told_and_exits_with_two(tmp_path, capsys, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = offline.main(arguments)
+    except SystemExit as left:
+        status = left.code
+    assert status == 2
+    assert capsys.readouterr().err
+
+
+def test_a_missing_file_fails_in_one_line(tmp_path, capsys):
+    assert offline.main(["-o", str(tmp_path / "out"), str(tmp_path / "none.csv")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_only_the_chosen_evidences_take_part(tmp_path):
+    source = write(tmp_path / "one.csv", values())
+    options = ["--warmup", str(WARMUP), "--detectors", "level, innovation", "-o", str(tmp_path / "out")]
+    assert offline.main([*options, str(source)]) == 0
+    spoken = {name for row in rows_of(tmp_path / "out" / "one.anomalies.csv") for name in row["detectors"].split()}
+    assert spoken and spoken <= {"level", "innovation"}
