@@ -257,7 +257,8 @@ class Probes:
         self._retired: list[int] = []
         self._last: dict[tuple[int, int], NDArray[Any]] = {}
         self._waiting: OrderedDict[tuple[int, int, int], tuple[Event, bool]] = OrderedDict()
-        self._next_number, self._next_cookie = 1, 1
+        # another life of the same kernel part used other cookies
+        self._next_number, self._next_cookie = 1, max(1, now_ns)
         self._tick_ns = self._sweep_ns = now_ns
         self._forgotten = 0
 
