@@ -43,12 +43,12 @@ class Deviation(Evidence):
 
     def _smoothed(self, rows: Rows) -> Floats:
         smooth = np.where(rows.fresh[:, None], self["baseline"][rows.slots], self["smooth"][rows.slots])
-        return smooth + self._alpha * (rows.z - smooth)
+        return np.asarray(smooth + self._alpha * (rows.z - smooth))
 
     def deviation(self, rows: Rows) -> Floats:
         """Return shape ``(K, M)``: how many spreads each smoothed metric is away from its baseline."""
         away = self._smoothed(rows) - self["baseline"][rows.slots]
-        return np.clip(away / self["spread"][rows.slots], -CLIP, CLIP)
+        return np.asarray(np.clip(away / self["spread"][rows.slots], -CLIP, CLIP))
 
     def update(self, rows: Rows, rate: Floats) -> None:
         smooth = self._smoothed(rows)
@@ -58,4 +58,4 @@ class Deviation(Evidence):
         baseline[rows.slots] += self._follow * rate[:, None] * step
 
     def blame(self, rows: Rows) -> Floats:
-        return np.log1p(self.deviation(rows) ** 2)
+        return np.asarray(np.log1p(self.deviation(rows) ** 2))

@@ -199,7 +199,6 @@ class Engine:
         left = self._life["left_ns"]
         outside = np.abs(self._scale.deviation(rows.slots, rows.x)) > OUTSIDE
         left[rows.slots] = np.where(outside, np.where(left[rows.slots] > 0, left[rows.slots], time_ns), 0)
-        self.dump = (rows.slots, raw, u)
         return score, p_value, alarm, u
 
     def _narrate(

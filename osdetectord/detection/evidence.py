@@ -71,7 +71,7 @@ class Past:
     def live(self) -> Floats:
         """Return shape ``(K,)``: how many metrics varied, and no fewer than an eighth of them."""
         varied = (np.ptp(self.z, axis=1) > 0.0).sum(axis=1)
-        return np.maximum(varied, self.z.shape[2] / 8.0)
+        return np.asarray(np.maximum(varied, self.z.shape[2] / 8.0))
 
     def part(self, start: int, stop: int) -> Past:
         """Return rows ``start`` to ``stop`` of every series."""

@@ -141,7 +141,7 @@ class Scale(SlotArrays):
         """Return clipped z of samples of shape ``(K, T, M)``."""
         pick = (slots, None)
         z = (np.arcsinh(x / self["natural"][pick]) - self["centre"][pick]) / self["spread"][pick]
-        return np.clip(z - self["offset"][pick], -CLIP, CLIP)
+        return np.asarray(np.clip(z - self["offset"][pick], -CLIP, CLIP))
 
     def follow(self, slots: Slots, x: Floats, rate: Floats) -> None:
         """Let the expected value drift with the samples, and accept steps that hold; ``rate`` has shape ``(K,)``."""
@@ -170,7 +170,7 @@ class Scale(SlotArrays):
 
     def deviation(self, slots: Slots, x: Floats) -> Floats:
         """Return how many spreads samples of shape ``(K, M)`` are from what is expected, signed and not clipped."""
-        return self._far(slots, x) - self["offset"][slots] - self["baseline"][slots]
+        return np.asarray(self._far(slots, x) - self["offset"][slots] - self["baseline"][slots])
 
     def restart(self, slots: Slots, x: Floats) -> None:
         """Let staircases start from these samples."""

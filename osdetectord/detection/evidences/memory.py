@@ -64,7 +64,7 @@ class Memory(Evidence):
 
     def _smoothed(self, rows: Rows) -> Floats:
         smooth = np.where(rows.fresh[:, None], rows.z, self["smooth"][rows.slots])
-        return smooth + self._alpha * (rows.z - smooth)
+        return np.asarray(smooth + self._alpha * (rows.z - smooth))
 
     def _squared(self, slots: Slots, state: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return squared distances to all states of each series, ``(K, states)``, infinite where none is held."""
@@ -77,7 +77,7 @@ class Memory(Evidence):
             inner = np.einsum("ksm,km->ks", states, query)[slots]
         else:
             inner = np.einsum("ksm,km->ks", states[slots], state)
-        return squares[slots] - 2.0 * inner + norms
+        return np.asarray(squares[slots] - 2.0 * inner + norms)
 
     def score(self, rows: Rows) -> Floats:
         if not len(rows):
@@ -85,7 +85,7 @@ class Memory(Evidence):
         distance = self._squared(rows.slots, self._smoothed(rows).astype(np.float32))
         nearest = np.partition(distance, NEIGHBOUR - 1, axis=1)[:, NEIGHBOUR - 1].astype(np.float64)
         nearest[self["held"][rows.slots] < NEIGHBOUR] = 0.0
-        return np.sqrt(np.maximum(nearest, 0.0) / self["live"][rows.slots])
+        return np.asarray(np.sqrt(np.maximum(nearest, 0.0) / self["live"][rows.slots]))
 
     def update(self, rows: Rows, rate: Floats) -> None:
         smooth = self._smoothed(rows)

@@ -47,7 +47,7 @@ class Relation(Evidence):
 
     def _smoothed(self, rows: Rows) -> Floats:
         smooth = np.where(rows.fresh[:, None], 0.0, self["smooth"][rows.slots])
-        return smooth + self._alpha * (rows.z - smooth)
+        return np.asarray(smooth + self._alpha * (rows.z - smooth))
 
     def score(self, rows: Rows) -> Floats:
         mean: Floats = self.blame(rows).sum(axis=1) / self["live"][rows.slots]
@@ -59,4 +59,4 @@ class Relation(Evidence):
     def blame(self, rows: Rows) -> Floats:
         smooth = self._smoothed(rows).astype(np.float32)
         residual = np.matmul(smooth[:, None], self["residual"][rows.slots])[:, 0] / self["spread"][rows.slots]
-        return np.log1p(np.clip(residual, -CLIP, CLIP).astype(np.float64) ** 2)
+        return np.asarray(np.log1p(np.clip(residual, -CLIP, CLIP).astype(np.float64) ** 2))

@@ -89,7 +89,7 @@ class Seasonal(Evidence):
         size, period, at = CYCLES * self._longest, self["period"][rows.slots], self["at"][rows.slots]
         before = np.stack([self["ring"][rows.slots, (at - c * period) % size] for c in (1, 2, 3)])
         away = (self._smoothed(rows) - np.median(before, axis=0)) / self["spread"][rows.slots]
-        return np.log1p(np.clip(np.abs(away), 0.0, MOST))
+        return np.asarray(np.log1p(np.clip(np.abs(away), 0.0, MOST)))
 
     def score(self, rows: Rows) -> Floats:
         out = np.full(len(rows), np.nan)

@@ -62,7 +62,7 @@ class WindowPca(Evidence):
 
     def score(self, rows: Rows) -> Floats:
         residual = self._residual(rows)
-        return np.sqrt((residual * residual).sum(axis=1) / (self._rows * self["live"][rows.slots]))
+        return np.asarray(np.sqrt((residual * residual).sum(axis=1) / (self._rows * self["live"][rows.slots])))
 
     def update(self, rows: Rows, rate: Floats) -> None:
         recent = self["recent"]
