@@ -6,7 +6,6 @@ Format: Documentation/bpf/ringbuf.rst; each record has a header of 8 bytes: leng
 from __future__ import annotations
 
 import mmap
-import struct
 from typing import Any
 
 import numpy as np
@@ -35,23 +34,27 @@ class Ring:
         # the data pages are mapped twice in a row, so that no record is ever in two pieces
         self._data = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._size = size
+        # The kernel reads and writes positions while we do.  A cast view moves eight bytes at once; struct's
+        # standard sizes move one after another, and a position half written is one that never was.
+        self._consumed = memoryview(self._consumer)[:8].cast("Q")
+        self._produced = memoryview(self._data)[:8].cast("Q")
 
     def read(self) -> NDArray[Any]:
         """Take what is there, oldest first."""
-        consumed = struct.unpack_from("<Q", self._consumer)[0]
-        produced = struct.unpack_from("<Q", self._data)[0]
+        consumed = self._consumed[0]
+        produced = self._produced[0]
         size = self._record.itemsize
         count = (produced - consumed) // size
-        view = np.frombuffer(
-            self._data, self._record, count, offset=mmap.PAGESIZE + (consumed & (self._size - 1))
-        ).copy()
-        # a record under way has the busy bit in its length: it and all after it wait for the next time
+        view = np.frombuffer(self._data, self._record, count, offset=mmap.PAGESIZE + (consumed & (self._size - 1)))
+        # A record under way has the busy bit in its length: it and all after it wait for the next time.  Lengths
+        # are looked at before anything is copied, as a record is whole once its length is.
         busy = np.flatnonzero(view["length"] != size - HEADER)
-        if len(busy):
-            view = view[: busy[0]]
-        struct.pack_into("<Q", self._consumer, 0, consumed + len(view) * size)
-        return view["record"]
+        taken = view[: busy[0] if len(busy) else count].copy()
+        self._consumed[0] = consumed + len(taken) * size
+        return taken["record"]
 
     def close(self) -> None:
+        self._consumed.release()
+        self._produced.release()
         self._consumer.close()
         self._data.close()
