@@ -19,6 +19,7 @@ from osdetectord.bpf.kernel import Kernel, Sizes
 from osdetectord.bpf.uprobe import Uprobes
 from osdetectord.collector import Tables
 from osdetectord.collectors import layout
+from osdetectord.collectors.block import Latency
 from osdetectord.collectors.cpu import INVOLUNTARY, OFF_CPU, ON_CPU, RUN_QUEUE, VOLUNTARY
 from osdetectord.collectors.registry import COLLECTORS
 from osdetectord.collectors.syscall_log import RECORD, SMALLEST_PAGES
@@ -473,6 +474,14 @@ class Sampler:
             if entry is None:
                 raise NoSuchTarget(f"no series {series}")
             return self._kernel.waits(entry.serial)
+
+    def block_latency(self, series: int) -> Latency:
+        """How long the process's requests to block devices took; empty where not known.  Raises NoSuchTarget."""
+        with self._lock:
+            entry = self._by_series.get(series)
+            if entry is None:
+                raise NoSuchTarget(f"no series {series}")
+            return Latency.of(self._kernel.block(entry.serial))
 
     def thread_times(self) -> dict[tuple[int, int], float]:
         """Seconds on a CPU since it is watched of each live thread, by series and thread id.

@@ -146,6 +146,7 @@ class Kernel:
             )
             self._log_programs = {event: fd(answer["programs"][name]) for event, name in syscall_log.PROGRAMS.items()}
             self._log_links: list[int] = []
+            self._stale: set[int] = set()
             self.uprobes = _uprobes(answer, descriptors)
             self._learn_namespace()
         except OSError as error:
@@ -258,16 +259,28 @@ class Kernel:
             self.maps["syscalls"].delete(keys)
 
     def sweep(self, serials: NDArray[np.uint64]) -> None:
-        """Delete what belongs to no process: a thread in a system call may write once more after its removal."""
+        """Delete what belongs to no process: a thread in a system call may write once more after its removal.
+
+        ``serials`` are of some moment before, and processes are born meanwhile: what is deleted belonged to none
+        at the last sweep either.
+        """
+        stale: set[int] = set()
         for name in layout.BY_SERIAL[1:]:
             keys, _ = self.maps[name].read()
-            self.maps[name].delete(keys[~np.isin(keys, serials)])
-        tids, values = self.maps["threads"].read()
-        for index in np.flatnonzero(~np.isin(values["serial"], serials)):
-            self._command.run(FORGET_THREAD, int(tids[index]), int(values["serial"][index]))
-        stale = [keys[~np.isin(keys["serial"], serials)] for keys, _ in self.maps["syscalls"].batches()]
-        for keys in stale:
-            self.maps["syscalls"].delete(keys)
+            stale.update(keys[~np.isin(keys, serials)].tolist())
+        tids, threads = self.maps["threads"].read()
+        stale.update(threads["serial"][~np.isin(threads["serial"], serials)].tolist())
+        calls = [keys.copy() for keys, _ in self.maps["syscalls"].batches()]
+        for keys in calls:
+            stale.update(keys["serial"][~np.isin(keys["serial"], serials)].tolist())
+        gone = np.array(sorted(stale & self._stale), dtype=np.uint64)
+        self._stale = stale
+        for name in layout.BY_SERIAL[1:]:
+            self.maps[name].delete(gone)
+        for index in np.flatnonzero(np.isin(threads["serial"], gone)):
+            self._command.run(FORGET_THREAD, int(tids[index]), int(threads["serial"][index]))
+        for keys in calls:
+            self.maps["syscalls"].delete(keys[np.isin(keys["serial"], gone)])
 
     def flush(self) -> None:
         """Charge the threads that run right now up to now."""

@@ -30,6 +30,10 @@ static __always_inline int request_starts(u64 request)
 {
     struct thread *t = acting_thread();
 
+    // An address that is still known is of a request whose end was not told: while another tracer attaches to the
+    // same event or leaves it, the kernel may skip a few.
+    if (!requests.delete(&request))
+        lose(LOST_REQUEST);
     if (!t)
         return 0;
     u64 serial = t->serial;
@@ -100,21 +104,21 @@ int block_merge(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
-// (request)
-int block_done(struct bpf_raw_tracepoint_args *ctx)
-{
-    return request_ends(ctx->args[0]);
-}
-
-// (request): where starts are not told, this is the first that is seen; again, if the device was busy
-int block_issue_first(struct bpf_raw_tracepoint_args *ctx)
+// (request): where starts are not told, it is first seen when a scheduler takes it in, or when it is issued.  Both
+// may happen again, if the device was busy, and an issue also in a thread of the kernel.
+int block_first(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 request = ctx->args[0];
+    struct request_start *start = requests.lookup(&request);
 
-    return requests.lookup(&request) ? 0 : request_starts(request);
+    if (!start)
+        return request_starts(request);
+    start->bytes = FIELD(u32, request, request, bytes);
+    return 0;
 }
 
-// (request, error, bytes of this part)
+// (request, error, bytes of this part): told before who waits is woken, unlike block_io_done, so that a process that
+// ends at once is not gone before its last request
 int block_complete(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 request = ctx->args[0];

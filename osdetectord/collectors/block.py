@@ -44,8 +44,8 @@ class Latency:
 class BlockCollector:
     """Requests by the thread that made them, until the device answers.
 
-    Hot path: for each request one array access for a stranger's start and one hash lookup at each later step;
-    for a watched thread's three lookups and an insertion more.
+    Hot path: one hash lookup at each of the three steps of a stranger's request; two lookups, an insertion and a
+    deletion more for a watched thread's.
     """
 
     name = "block"
@@ -56,20 +56,22 @@ class BlockCollector:
     )
     hooks: tuple[Hook, ...] = (
         Hook(
-            "raw tracepoints block_io_start, block_rq_issue, block_rq_merge, block_io_done",
+            "raw tracepoints block_io_start, block_rq_issue, block_rq_merge, block_rq_complete",
             (
                 # ends first: what starts from now on also ends
-                Attachment("block_done", AttachKind.RAW_TRACEPOINT, "block_io_done"),
+                Attachment("block_complete", AttachKind.RAW_TRACEPOINT, "block_rq_complete"),
                 Attachment("block_merge", AttachKind.RAW_TRACEPOINT, "block_rq_merge"),
                 Attachment("block_issue", AttachKind.RAW_TRACEPOINT, "block_rq_issue"),
                 Attachment("block_start", AttachKind.RAW_TRACEPOINT, "block_io_start"),
             ),
         ),
         Hook(
-            "raw tracepoints block_rq_issue, block_rq_complete",
+            "raw tracepoints block_rq_insert, block_rq_issue, block_rq_merge, block_rq_complete",
             (
                 Attachment("block_complete", AttachKind.RAW_TRACEPOINT, "block_rq_complete"),
-                Attachment("block_issue_first", AttachKind.RAW_TRACEPOINT, "block_rq_issue"),
+                Attachment("block_merge", AttachKind.RAW_TRACEPOINT, "block_rq_merge"),
+                Attachment("block_first", AttachKind.RAW_TRACEPOINT, "block_rq_issue"),
+                Attachment("block_first", AttachKind.RAW_TRACEPOINT, "block_rq_insert"),
             ),
         ),
     )

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from osdetectord.collectors import layout  # noqa: E402
 from osdetectord.sampler import ProcessSeries, Sampler, Tick  # noqa: E402
 
 WORKLOAD = Path(__file__).with_name("workload.py")
@@ -89,7 +90,7 @@ def count_of(sampler: Sampler, process: ProcessSeries, name: str) -> int:
 
 def leftovers(sampler: Sampler) -> dict[str, int]:
     """Entries of the kernel's tables, by table, of those that are not empty."""
-    tables = ("threads", "processes", "totals", "waits", "syscalls")
+    tables = ("threads", "syscalls", "requests", *layout.BY_SERIAL)
     sizes = {name: len(sampler._kernel.maps[name].read()[0]) for name in tables}
     suspects = int(sampler._kernel.maps["suspects"].read()[1].sum())
     return {name: size for name, size in {**sizes, "suspects": suspects}.items() if size}

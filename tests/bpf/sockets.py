@@ -79,7 +79,7 @@ class Talker:
         self.listener = socket.socket(family, style)
         # no datagram may get lost
         self.listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 256 << 20)
-        self.listener.bind("\0osdetectord-test-%d" % os.getpid() if family == socket.AF_UNIX else (host, 0))
+        self.listener.bind(f"\0osdetectord-test-{os.getpid()}" if family == socket.AF_UNIX else (host, 0))
         if style == socket.SOCK_STREAM:
             self.listener.listen(256)
         else:
@@ -129,7 +129,7 @@ class Talker:
         return len(self.peer.recv(65536, socket.MSG_PEEK))
 
     def file(self, count):
-        file = tempfile.TemporaryFile()
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - for the caller to close
         file.truncate(count)
         return file
 
