@@ -26,7 +26,10 @@ SYSTEMD = Path("/run/systemd/system")
 START_HINT = f"start it with: {'systemctl start osdetectord' if SYSTEMD.is_dir() else 'sudo osdetectord'}"
 
 CALL_TIMEOUT_S = 30.0
+ASKING_TIMEOUT_S = 330.0
+"""For a call that a person may be asked a password for."""
 
+_TRACE_ACTION = f"{NAME}.trace"
 _DRIVER = "org.freedesktop.DBus"
 _ERROR = f"{NAME}.Error."
 _DBUS_ERROR = "org.freedesktop.DBus.Error."
@@ -56,6 +59,8 @@ def error_of(name: str, message: str) -> OsdctlError:
     if name in _ABSENT or name.startswith(_DBUS_ERROR + "Spawn."):
         return NotRunning("the daemon is not running", START_HINT)
     if name == _DBUS_ERROR + "AccessDenied" or name == _ERROR + "NotAuthorized":
+        if _TRACE_ACTION in message:
+            return Refused(message, "be root: sudo osdctl ...")
         said = message if name.startswith(_ERROR) and message else "the bus refused: not allowed for this user"
         return Refused(said, "be root or in the group osdetector: sudo adduser $USER osdetector, then log in again")
     if name == _ERROR + "InvalidArgument":
@@ -132,11 +137,15 @@ class Bus:
         *,
         destination: str = NAME,
         may_start: bool = False,
+        may_ask: bool = False,
     ) -> list[Any]:
         """Call a method and return its plain results; a file descriptor comes as an open one.
 
-        Dictionaries for ``a{sv}`` hold pairs of signature and value.  Raises :class:`OsdctlError`.
+        Dictionaries for ``a{sv}`` hold pairs of signature and value.  ``may_start`` lets the bus start the daemon,
+        ``may_ask`` lets polkit ask for a password.  Raises :class:`OsdctlError`.
         """
+        flags = MessageFlag.NONE if may_start else MessageFlag.NO_AUTOSTART
+        timeout_s = ASKING_TIMEOUT_S if may_ask else CALL_TIMEOUT_S
         message = Message(
             destination=destination,
             path=path,
@@ -144,15 +153,15 @@ class Bus:
             member=member,
             signature=signature,
             body=[_with_variants(item) for item in body],
-            flags=MessageFlag.NONE if may_start else MessageFlag.NO_AUTOSTART,
+            flags=flags | MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION if may_ask else flags,
         )
         try:
-            reply = await asyncio.wait_for(self._bus.call(message), CALL_TIMEOUT_S)
+            reply = await asyncio.wait_for(self._bus.call(message), timeout_s)
         except UnicodeEncodeError as error:
             raise UsageError("an argument that is not UTF-8") from error
         except TimeoutError as error:
             raise OsdctlError(
-                f"the daemon did not answer {member} within {CALL_TIMEOUT_S:.0f} s", "see journalctl -u osdetectord"
+                f"the daemon did not answer {member} within {timeout_s:.0f} s", "see journalctl -u osdetectord"
             ) from error
         except (OSError, EOFError) as error:
             raise NotRunning("the connection to the message bus was lost", START_HINT) from error

@@ -8,12 +8,25 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from osdctl.errors import NoSuch, OsdctlError
-from osdctl.model import ANOMALY_ROOT, TARGET_ROOT, Anomaly, Daemon, Target
+from osdctl.model import (
+    ANOMALY_ROOT,
+    PROBE_ROOT,
+    TARGET_ROOT,
+    TRACE_ROOT,
+    Anomaly,
+    Daemon,
+    Probe,
+    Target,
+    Trace,
+    number_of,
+)
 
 ROOT = "/org/osdetector1"
 MANAGER = "org.osdetector1.Manager"
 TARGET = "org.osdetector1.Target"
 ANOMALY = "org.osdetector1.Anomaly"
+PROBE = "org.osdetector1.Probe"
+TRACE = "org.osdetector1.Trace"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 OBJECTS = "org.freedesktop.DBus.ObjectManager"
 PAGE = 1000
@@ -70,6 +83,7 @@ class Connection(Protocol):
         body: tuple[Any, ...] = (),
         *,
         may_start: bool = False,
+        may_ask: bool = False,
     ) -> list[Any]: ...
 
     async def can_start_daemon(self) -> bool: ...
@@ -95,8 +109,8 @@ class Manager:
         if self._connection is not None:
             self._connection.close()
 
-    async def _call(self, *call: Any, may_start: bool = False) -> Any:
-        results = await (await self.connected()).call(*call, may_start=may_start)
+    async def _call(self, *call: Any, may_start: bool = False, may_ask: bool = False) -> Any:
+        results = await (await self.connected()).call(*call, may_start=may_start, may_ask=may_ask)
         return results[0] if results else None
 
     async def daemon(self) -> Daemon:
@@ -210,6 +224,57 @@ class Manager:
     async def feedback(self, anomaly: Anomaly, *, useful: bool) -> None:
         """Say whether an anomaly was worth the report."""
         await self._call(ROOT, MANAGER, "Feedback", "ob", (anomaly.path, useful))
+
+    async def probes(self) -> list[Probe]:
+        """Return all probes, oldest first."""
+        objects = await self._call(ROOT, OBJECTS, "GetManagedObjects")
+        found = [Probe.of(path, faces[PROBE]) for path, faces in objects.items() if PROBE in faces]
+        return sorted(found, key=lambda probe: probe.id)
+
+    async def traces(self) -> list[Trace]:
+        """Return all traces, oldest first."""
+        objects = await self._call(ROOT, OBJECTS, "GetManagedObjects")
+        found = [Trace.of(path, faces[TRACE]) for path, faces in objects.items() if TRACE in faces]
+        return sorted(found, key=lambda trace: trace.id)
+
+    async def probe(self, number: int) -> Probe:
+        """Return one probe."""
+        path = f"{PROBE_ROOT}{number}"
+        try:
+            return Probe.of(path, await self._call(path, PROPERTIES, "GetAll", "s", (PROBE,)))
+        except NoSuch as error:
+            raise NoSuch(f"no probe {number}", "osdctl probe list shows them") from error
+
+    async def trace(self, number: int) -> Trace:
+        """Return one trace."""
+        path = f"{TRACE_ROOT}{number}"
+        try:
+            return Trace.of(path, await self._call(path, PROPERTIES, "GetAll", "s", (TRACE,)))
+        except NoSuch as error:
+            raise NoSuch(f"no trace {number}", "osdctl trace list shows them") from error
+
+    async def add_probe(self, location: str, options: Mapping[str, tuple[str, Any]]) -> Probe:
+        """Measure the calls of a function."""
+        body = (location, options)
+        path = await self._call(ROOT, MANAGER, "AddProbe", "sa{sv}", body, may_start=True, may_ask=True)
+        return await self.probe(number_of(path))
+
+    async def add_trace(self, signature: str, options: Mapping[str, tuple[str, Any]]) -> Trace:
+        """Print a line for each call of a function."""
+        body = (signature, options)
+        path = await self._call(ROOT, MANAGER, "AddTrace", "sa{sv}", body, may_start=True, may_ask=True)
+        return await self.trace(number_of(path))
+
+    async def remove(self, what: Probe | Trace) -> None:
+        """Detach."""
+        member = "RemoveProbe" if isinstance(what, Probe) else "RemoveTrace"
+        await self._call(ROOT, MANAGER, member, "o", (what.path,), may_ask=True)
+
+    async def follow(self, what: Probe | Trace, backlog: int) -> int:
+        """Return the descriptor of a socket on which calls or lines come as JSON, the last ones first."""
+        interface = PROBE if isinstance(what, Probe) else TRACE
+        descriptor = await self._call(what.path, interface, "Follow", "u", (backlog,), may_ask=True)
+        return int(descriptor)
 
     async def events(self) -> AsyncIterator[Event]:
         """Return what the daemon tells from now on; ends with :class:`NotRunning` when the bus goes away."""

@@ -10,6 +10,8 @@ from osdctl.errors import OsdctlError
 
 TARGET_ROOT = "/org/osdetector1/target/"
 ANOMALY_ROOT = "/org/osdetector1/anomaly/"
+PROBE_ROOT = "/org/osdetector1/probe/"
+TRACE_ROOT = "/org/osdetector1/trace/"
 
 T = TypeVar("T")
 
@@ -143,6 +145,121 @@ class Anomaly:
             message=_take(properties, "Message", str),
             recurrence=_take(properties, "Recurrence", int),
             useful=_take(properties, "Useful", str),
+        )
+
+    def json(self) -> dict[str, Any]:
+        """For ``--json``: names and values that stay from version to version."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a probe or trace is attached in a process, or why it is not."""
+
+    pid: int
+    path: str
+    symbol: str
+    address: int
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A function whose calls are measured."""
+
+    id: int
+    location: str
+    scope: str
+    state: str
+    since_us: int
+    budget: int
+    children: bool
+    places: tuple[Place, ...]
+    calls: int
+    rate: float
+    mean_s: float
+    p50_s: float
+    p99_s: float
+    lost: int
+
+    @property
+    def path(self) -> str:
+        """Its D-Bus object path."""
+        return f"{PROBE_ROOT}{self.id}"
+
+    @property
+    def asked(self) -> str:
+        """What was asked for."""
+        return self.location
+
+    @classmethod
+    def of(cls, path: str, properties: Mapping[str, Any]) -> Probe:
+        """Read the properties of ``org.osdetector1.Probe``."""
+        return cls(
+            id=number_of(path),
+            location=_take(properties, "Location", str),
+            scope=_take(properties, "Scope", str),
+            state=_take(properties, "State", str),
+            since_us=_take(properties, "Since", int),
+            budget=_take(properties, "Budget", int),
+            children=_take(properties, "FollowChildren", bool),
+            places=tuple(Place(*row) for row in _take(properties, "Places", list)),
+            calls=_take(properties, "Calls", int),
+            rate=_take(properties, "Rate", float),
+            mean_s=_take(properties, "Mean", float),
+            p50_s=_take(properties, "P50", float),
+            p99_s=_take(properties, "P99", float),
+            lost=_take(properties, "Lost", int),
+        )
+
+    def json(self) -> dict[str, Any]:
+        """For ``--json``: names and values that stay from version to version."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A function each call of which prints a line."""
+
+    id: int
+    signature: str
+    scope: str
+    state: str
+    since_us: int
+    budget: int
+    children: bool
+    places: tuple[Place, ...]
+    calls: int
+    rate: float
+    lines: int
+    lost: int
+
+    @property
+    def path(self) -> str:
+        """Its D-Bus object path."""
+        return f"{TRACE_ROOT}{self.id}"
+
+    @property
+    def asked(self) -> str:
+        """What was asked for."""
+        return self.signature
+
+    @classmethod
+    def of(cls, path: str, properties: Mapping[str, Any]) -> Trace:
+        """Read the properties of ``org.osdetector1.Trace``."""
+        return cls(
+            id=number_of(path),
+            signature=_take(properties, "Signature", str),
+            scope=_take(properties, "Scope", str),
+            state=_take(properties, "State", str),
+            since_us=_take(properties, "Since", int),
+            budget=_take(properties, "Budget", int),
+            children=_take(properties, "FollowChildren", bool),
+            places=tuple(Place(*row) for row in _take(properties, "Places", list)),
+            calls=_take(properties, "Calls", int),
+            rate=_take(properties, "Rate", float),
+            lines=_take(properties, "Lines", int),
+            lost=_take(properties, "Lost", int),
         )
 
     def json(self) -> dict[str, Any]:

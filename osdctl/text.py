@@ -32,6 +32,8 @@ STATE_COLOURS = {
     "learning": Colour.YELLOW,
     "warn": Colour.YELLOW,
     "normal": Colour.GREEN,
+    "on": Colour.GREEN,
+    "over budget": Colour.RED,
     "ok": Colour.GREEN,
     "waiting": Colour.DIM,
     "gone": Colour.DIM,
@@ -223,6 +225,11 @@ def moment(microseconds: int) -> str:
 def clock(microseconds: int) -> str:
     """Return local time of day to the second."""
     return _local(microseconds).strftime("%H:%M:%S") if microseconds else "-"
+
+
+def instant(microseconds: int) -> str:
+    """Return local time of day to the microsecond."""
+    return _local(microseconds).strftime("%H:%M:%S.%f")
 
 
 def _local(microseconds: int) -> datetime:

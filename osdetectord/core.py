@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,68 @@ class DetectorView:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceView:
+    """Where a probe or trace is attached in a process, or why it is not."""
+
+    pid: int
+    """0 for every process that maps the file."""
+    path: str
+    symbol: str
+    address: int
+    """Virtual address in the file."""
+    trouble: str
+    """Empty where it is attached."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeView:
+    """A probe as the bus shows it."""
+
+    number: int
+    location: str
+    scope: str
+    """``pid:1234``, ``tid:1240``, ``target:1`` or ``all``."""
+    state: str
+    """``on``, ``waiting`` (attached nowhere now) or ``over budget``."""
+    since_us: int
+    budget: int
+    """Calls per second at which it is detached."""
+    children: bool
+    places: tuple[PlaceView, ...]
+    calls: int
+    """Calls that began."""
+    rate: float
+    """Of the last second, 1/s."""
+    mean_s: float
+    """Mean duration of all calls; NaN where none has returned."""
+    p50_s: float
+    """Quantiles of the duration of the newest calls; NaN where none has returned."""
+    p99_s: float
+    lost: int
+    """Since it was added, of all probes and traces together: what they tell goes through the same rings."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceView:
+    """A trace as the bus shows it; see :class:`ProbeView`."""
+
+    number: int
+    signature: str
+    """As it was asked for; with messages, the location."""
+    scope: str
+    state: str
+    since_us: int
+    budget: int
+    children: bool
+    places: tuple[PlaceView, ...]
+    calls: int
+    rate: float
+    lines: int
+    """Lines printed."""
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
 class ManagerView:
     """The daemon as a whole."""
 
@@ -128,8 +190,35 @@ class ManagerView:
     """Unit of a sample, by metric name."""
 
 
+class Instruments(Protocol):
+    """Probes and traces.  Every method raises :class:`~osdetectord.errors.OsdetectorError`."""
+
+    def views(self) -> Sequence[ProbeView | TraceView]:
+        """By number, which both kinds share."""
+
+    def probe(self, number: int) -> ProbeView: ...
+    def trace(self, number: int) -> TraceView: ...
+
+    async def add_probe(self, location: str, options: Mapping[str, Any], asked_by: Caller) -> int:
+        """Measure the calls of a function; returns the probe's number.
+
+        Options: one of ``target`` (its number), ``pid``, ``tid`` and ``all`` (true); ``children`` (bool), ``budget``.
+        """
+
+    async def add_trace(self, signature: str, options: Mapping[str, Any], asked_by: Caller) -> int:
+        """Print a line for each call; options as for a probe, and ``entry`` and ``return``: messages."""
+
+    async def remove(self, number: int, asked_by: Caller) -> None: ...
+
+    def follow(self, number: int, backlog: int) -> int:
+        """Return a socket on which each record or line comes as one line of JSON, the last ``backlog`` first."""
+
+
 class Core(Protocol):
     """The daemon, seen from the bus.  Every method raises :class:`~osdetectord.errors.OsdetectorError`."""
+
+    @property
+    def instruments(self) -> Instruments: ...
 
     def manager(self) -> ManagerView: ...
     def targets(self) -> Sequence[TargetView]: ...
@@ -169,6 +258,9 @@ class Listener(Protocol):
     def target_changed(self, target: TargetView, names: Sequence[str]) -> None: ...
     def target_exited(self, target: TargetView, details: Mapping[str, object]) -> None: ...
     def target_removed(self, number: int) -> None: ...
+    def instrument_added(self, view: ProbeView | TraceView) -> None: ...
+    def instrument_changed(self, view: ProbeView | TraceView) -> None: ...
+    def instrument_removed(self, view: ProbeView | TraceView) -> None: ...
     def anomaly_opened(self, anomaly: AnomalyView) -> None: ...
     def anomaly_updated(self, anomaly: AnomalyView) -> None: ...
     def anomaly_closed(self, anomaly: AnomalyView) -> None: ...

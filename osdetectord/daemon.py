@@ -22,14 +22,16 @@ from osdetectord import __version__, log, record, state_file, statm, wall
 from osdetectord.anomalies import Anomalies, Evidence
 from osdetectord.bus.server import BusServer
 from osdetectord.config import Config, load
-from osdetectord.core import AnomalyView, Caller, DetectorView, ManagerView, TargetView
+from osdetectord.core import AnomalyView, Caller, DetectorView, HookView, ManagerView, TargetView
 from osdetectord.detection.settings import Settings
 from osdetectord.errors import ConfigError, InvalidArgument, OsdetectorError
 from osdetectord.history import History
+from osdetectord.instruments import Instruments, Share
 from osdetectord.journal import Journal
 from osdetectord.logger import get_logger
 from osdetectord.matching import Matcher
 from osdetectord.notify import Notifier
+from osdetectord.probing.probes import Probes
 from osdetectord.record import Record
 from osdetectord.sample import Frame
 from osdetectord.sampler import Exited, Sampler, Tick
@@ -99,7 +101,17 @@ class Daemon:
         self._history, trouble = History.open(path, names)
         if trouble:
             logger.warning("%s", trouble)
-        self._watching = Watching(sampler, Matcher(), self._bus, names, config.max_targets)
+        self._watching: Watching
+        # a process may be watched for a target, for a probe, or for both
+        self.instruments = Instruments(
+            Probes(sampler, time.monotonic_ns()),
+            Share(sampler, lambda series: series in self._watching.members),
+            self._pids,
+            self._bus,
+            self._tell,
+        )
+        for_targets = Share(sampler, self.instruments.holds)
+        self._watching = Watching(for_targets, Matcher(), self._bus, names, config.max_targets)
         self._anomalies = Anomalies(self._history, sampler.metrics, self._tell, self._bus)
         state_dir = str(options.state_dir / "detector") if options.state_dir else None
         self._worker = WorkerClient(options.detector_socket, state_dir, self._setup(), self)
@@ -128,7 +140,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(self._reload_by_signal()))
-        for hook in self._sampler.hooks:
+        for hook in self._hooks():
             if hook.rank != 0:
                 logger.warning("%s is served by %s: %s", hook.collector, hook.hook or "nothing", hook.why)
         await self._bus.start()
@@ -139,7 +151,13 @@ class Daemon:
         self._ticker.start()
         tasks = [
             asyncio.ensure_future(part)
-            for part in (self._worker.run(), self._chores(), self._watchdog(), self._bus_lost())
+            for part in (
+                self._worker.run(),
+                self._chores(),
+                self._watchdog(),
+                self._bus_lost(),
+                self.instruments.run(),
+            )
         ]
         stopped = asyncio.ensure_future(self._stop.wait())
         self._cost.begin()
@@ -155,6 +173,7 @@ class Daemon:
             for task in (stopped, *tasks):
                 task.cancel()
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
+            self.instruments.close()
             self._save()
             self._disk.shutdown()
             self._history.close()
@@ -259,6 +278,7 @@ class Daemon:
         self._take(tick.frame)
         for end in tick.exited:
             self._exited(end)
+        self.instruments.ticked(tick)
 
     def _take(self, frame: Frame) -> None:
         members = self._watching.members
@@ -341,7 +361,7 @@ class Daemon:
         detectors = tuple(DetectorView(e.name, e.state, e.why) for e in self._evidences)
         units = {metric.name: metric.sample_unit for metric in self._sampler.metrics}
         return ManagerView(
-            __version__, self._sampler.hooks, detectors, self._lost(), self._self_cost(), self._worker.state, units
+            __version__, self._hooks(), detectors, self._lost(), self._self_cost(), self._worker.state, units
         )
 
     def targets(self) -> Sequence[TargetView]:
@@ -449,6 +469,14 @@ class Daemon:
     def _setup(self) -> Setup:
         return Setup(self._sampler.metrics, self._config.interval_s, self._config.detection)
 
+    def _hooks(self) -> tuple[HookView, ...]:
+        return (*self._sampler.hooks, self.instruments.hook())
+
+    def _pids(self, target: int, children: bool) -> list[int]:
+        """Return the pids of a target's processes, with or without those that are only children."""
+        found = self._watching.get(target)
+        return [self._watching.members[series].process.pid for series in (found.members if children else found.roots)]
+
     def _tell(self, entry: Record) -> None:
         self._journal.send(entry.message, entry.priority, entry.fields)
 
@@ -457,6 +485,7 @@ class Daemon:
             self._anomalies.ended(series, "no longer watched")
             self._worker.remove(series)
         self._save()
+        self.instruments.target_removed(target.number)
         self._bus.target_removed(target.number)
         self._bus.manager_changed(["Targets"])
         self._tell_status()
@@ -505,6 +534,7 @@ class Daemon:
         return {
             **self._sampler.lost(),
             **self._bus.lost,
+            **self.instruments.lost(),
             "detector.frames": self._worker.dropped_frames,
             "collector.ticks": self._ticker.skipped,
         }

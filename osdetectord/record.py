@@ -20,6 +20,7 @@ WORKER_LOST: Final = "2d4c6b8a1f3e45d7b9c8a7e6f5d4c3b5"
 CONFIG_REFUSED: Final = "5f6e7d8c9b0a4c1d8e2f3a4b5c6d7e86"
 NEW_NORMAL: Final = "8a7b6c5d4e3f42019f8e7d6c5b4a3927"
 LOSSES: Final = "c3d2e1f0a9b84756b5a4938271605f48"
+OVER_BUDGET: Final = "e1a2b3c4d5f64708918273645a6b7c59"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,20 @@ def exited(spec: str, comm: str, pid: int, code: int, signal: int, core: bool) -
         "OSDETECTOR_EXIT_SIGNAL": signal,
     }
     return Record(f"{comm}[{pid}] of {spec} {how}", WARNING if signal or code else NOTICE, fields)
+
+
+def over_budget(instrument: str, location: str, scope: str, rate: float, budget: int) -> Record:
+    """Return the record of a probe or trace that was detached because it was called too often."""
+    fields = {
+        "MESSAGE_ID": OVER_BUDGET,
+        "OSDETECTOR_INSTRUMENT": instrument,
+        "OSDETECTOR_LOCATION": location,
+        "OSDETECTOR_SCOPE": scope,
+        "OSDETECTOR_RATE": f"{rate:.0f}",
+        "OSDETECTOR_BUDGET": budget,
+    }
+    message = f"{instrument} is detached: {location} was called {rate:.0f} times a second, its budget is {budget}"
+    return Record(message, WARNING, fields)
 
 
 def _told(blame: BlameView) -> str:

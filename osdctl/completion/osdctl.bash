@@ -16,6 +16,8 @@ declare -A __osdctl_options=(
     [plot]="-S --since"
     [mute]=""
     [feedback]=""
+    [probe]="-t --target -p --pid --tid --all --no-children --budget -f --follow -n --lines"
+    [trace]="-t --target -p --pid --tid --all --no-children --budget --entry --return -f --follow -n --lines"
     [run]="--no-children"
     [snoop]="-c --command -p --pid --configure_file -i --interval --detectors"
     [detect]=""
@@ -36,7 +38,8 @@ _osdctl() {
     local i command="" position=0 target=""
     for ((i = 1; i < cword; i++)); do
         case ${words[i]} in
-            -H | --host | --json | -S | --since | -U | --until | -t | --target | -n | --lines | --frames | -d | --delay)
+            -H | --host | --json | -S | --since | -U | --until | -t | --target | -n | --lines | --frames | -d | --delay | -p | --pid | --tid | \
+                --budget | --entry | --return)
                 ((i++)) ;;
             -*) ;;
             *)
@@ -101,6 +104,16 @@ _osdctl() {
                 COMPREPLY=($(compgen -W "10min 1h 1d off" -- "$cur"))
             else
                 COMPREPLY=($(compgen -W "$(__osdctl_ids list)" -- "$cur"))
+            fi ;;
+        probe | trace)
+            if ((!position)); then
+                local verbs="add remove list follow"
+                [[ $command == trace ]] || verbs+=" stats"
+                COMPREPLY=($(compgen -W "$verbs" -- "$cur"))
+            elif [[ $target == add ]]; then
+                _filedir
+            elif [[ $target != list ]]; then
+                COMPREPLY=($(compgen -W "$(osdctl -q "$command" list 2>/dev/null)" -- "$cur"))
             fi ;;
         explain) ((position)) || COMPREPLY=($(compgen -W "$(__osdctl_ids anomalies)" -- "$cur")) ;;
         feedback)

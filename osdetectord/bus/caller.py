@@ -5,11 +5,18 @@ from __future__ import annotations
 import grp
 from collections import OrderedDict
 
+from osdetectord.bus.adapter import Variant
 from osdetectord.bus.connection import BUS, BUS_PATH, CallError, Connection
 from osdetectord.core import Caller
 from osdetectord.errors import NotAuthorized
 
 GROUP = "osdetector"
+TRACE_ACTION = "org.osdetector1.trace"
+POLKIT = "org.freedesktop.PolicyKit1"
+_AUTHORITY = f"{POLKIT}.Authority"
+_AUTHORITY_PATH = "/org/freedesktop/PolicyKit1/Authority"
+_ALLOW_INTERACTION = 1
+_ASK_S, _ASK_PERSON_S = 10.0, 300.0
 _REMEMBERED = 256
 
 
@@ -58,3 +65,43 @@ class Callers:
             raise NotAuthorized(f"{what} needs root: there is no group {self._group}") from None
         if gid not in caller.gids:
             raise NotAuthorized(f"{what} needs root or the group {self._group}, not user {caller.uid}")
+
+    async def check_trace(self, caller: Caller, what: str, interactive: bool) -> None:
+        """Raise NotAuthorized unless the caller is root or polkit lets it look into other processes.
+
+        Nothing is remembered: polkit has its own rules on how long it remembers a password.
+
+        Parameters
+        ----------
+        caller
+            Who calls.
+        what
+            Name of the method.
+        interactive
+            Whether the caller wants to be asked for a password.
+        """
+        if caller.uid == 0:
+            return
+        refusal = f"{what} looks into other processes: it needs root or leave of polkit for {TRACE_ACTION}"
+        try:
+            ((allowed, challenge, _details),) = await self._connection.call(
+                POLKIT,
+                _AUTHORITY_PATH,
+                _AUTHORITY,
+                "CheckAuthorization",
+                "(sa{sv})sa{ss}us",
+                ["system-bus-name", {"name": Variant("s", caller.name)}],
+                TRACE_ACTION,
+                {},
+                _ALLOW_INTERACTION if interactive else 0,
+                "",
+                returns="(bba{ss})",
+                timeout_s=_ASK_PERSON_S if interactive else _ASK_S,
+            )
+        except CallError as error:
+            raise NotAuthorized(f"{refusal}, which cannot be asked ({error.text})") from error
+        except TimeoutError as error:
+            raise NotAuthorized(f"{refusal}, which does not answer") from error
+        if not allowed:
+            why = "it wants a password, and nobody was there to ask for it" if challenge else "it says no"
+            raise NotAuthorized(f"{refusal}: {why}")

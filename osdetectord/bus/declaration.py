@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args, get_origin, get_type_hints
 from xml.sax.saxutils import quoteattr
 
@@ -33,6 +34,16 @@ class Encoded:
     body: bytes
 
 
+class Right(Enum):
+    """What a caller needs."""
+
+    NONE = "nothing"
+    STEER = "steer"
+    """Root, or membership in the service's group."""
+    TRACE = "trace"
+    """Root, or leave of polkit: it shows the memory of other processes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A method: its arguments by name and signature, and who may call it."""
@@ -40,7 +51,7 @@ class Method:
     name: str
     arguments: tuple[tuple[str, str], ...]
     returns: str
-    privileged: bool
+    right: Right
     function: Callable[..., Any]
 
     @property
@@ -73,20 +84,26 @@ class Signal:
 
 def reads(function: F) -> F:
     """Mark a method that anybody may call."""
-    function.__dict__["_privileged"] = False
+    function.__dict__["_right"] = Right.NONE
     return function
 
 
 def changes(function: F) -> F:
     """Mark a method that only the administrator and the service's group may call; it is given ``asked_by``."""
-    function.__dict__["_privileged"] = True
+    function.__dict__["_right"] = Right.STEER
+    return function
+
+
+def traces(function: F) -> F:
+    """Mark a method that lets its caller look into other processes; it is given ``asked_by``."""
+    function.__dict__["_right"] = Right.TRACE
     return function
 
 
 class Interface(Generic[V]):
     """An interface of one object; ``view`` gives the state that its properties show.
 
-    A method is what :func:`reads` or :func:`changes` marks: nothing else can be called from the bus.
+    A method is what :func:`reads`, :func:`changes` or :func:`traces` marks: nothing else can be called from the bus.
     """
 
     name: ClassVar[str]
@@ -99,7 +116,7 @@ class Interface(Generic[V]):
         cls.methods = {
             name: _method(name, function)
             for name, function in vars(cls).items()
-            if "_privileged" in getattr(function, "__dict__", {})
+            if "_right" in getattr(function, "__dict__", {})
         }
         cls.xml = _xml(cls)
 
@@ -133,7 +150,7 @@ def _method(name: str, function: Callable[..., Any]) -> Method:
         name,
         tuple((parameter, _signature(hints[parameter])) for parameter in parameters),
         _signature(hints["return"]),
-        function.__dict__["_privileged"],
+        function.__dict__["_right"],
         function,
     )
 

@@ -10,6 +10,7 @@ FIXED = 16
 """Bytes that must have arrived before the length of a message is known."""
 NO_REPLY_EXPECTED = 0x1
 NO_AUTO_START = 0x2
+ALLOW_INTERACTION = 0x4
 
 # D-Bus specification, "Header Fields".
 _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SENDER, _SIGNATURE, _UNIX_FDS = range(1, 10)

@@ -26,14 +26,28 @@ from osdetectord.bus.declaration import (
     Variants,
     changes,
     reads,
+    traces,
 )
-from osdetectord.core import AnomalyView, Caller, Core, ManagerView, TargetView
+from osdetectord.core import (
+    AnomalyView,
+    Caller,
+    Core,
+    Instruments,
+    ManagerView,
+    PlaceView,
+    ProbeView,
+    TargetView,
+    TraceView,
+)
 from osdetectord.errors import InvalidArgument, NoSuchTarget
 
 ROOT = "/org/osdetector1"
 TARGETS = f"{ROOT}/target"
 ANOMALIES = f"{ROOT}/anomaly"
+PROBES = f"{ROOT}/probe"
+TRACES = f"{ROOT}/trace"
 MAX_SPEC = 4096
+MAX_BACKLOG = 1000
 MAX_ROWS = 1000
 DEFAULT_ROWS = 100
 MAX_METRICS = 64
@@ -55,8 +69,13 @@ def anomaly_path(number: int) -> str:
     return f"{ANOMALIES}/{number}"
 
 
+def instrument_path(view: ProbeView | TraceView) -> str:
+    """Return the path of a probe or a trace."""
+    return f"{PROBES if isinstance(view, ProbeView) else TRACES}/{view.number}"
+
+
 def number_at(path: str, below: str) -> int:
-    """Return the number of the object at a path below :data:`TARGETS` or :data:`ANOMALIES`.
+    """Return the number of the object at a path below :data:`TARGETS`, or another of those.
 
     Raises
     ------
@@ -94,6 +113,18 @@ def _anomaly(name: str, signature: str, of: Callable[[AnomalyView], object]) -> 
 
 def _whole(name: str, signature: str, of: Callable[[Whole], object]) -> Property:
     return Property(name, signature, of)
+
+
+def _probe(name: str, signature: str, of: Callable[[ProbeView], object]) -> Property:
+    return Property(name, signature, of)
+
+
+def _trace(name: str, signature: str, of: Callable[[TraceView], object]) -> Property:
+    return Property(name, signature, of)
+
+
+def _places(places: Sequence[PlaceView]) -> list[list[object]]:
+    return [[x.pid, shown_text(x.path), shown_text(x.symbol), x.address, shown_text(x.trouble)] for x in places]
 
 
 class Target(Interface[TargetView]):
@@ -151,6 +182,70 @@ class Anomaly(Interface[AnomalyView]):
     )
 
 
+class Probe(Interface[ProbeView]):
+    """A probe."""
+
+    name = "org.osdetector1.Probe"
+    properties = (
+        _probe("Location", "s", lambda view: shown_text(view.location)),
+        _probe("Scope", "s", lambda view: view.scope),
+        _probe("State", "s", lambda view: view.state),
+        _probe("Since", "t", lambda view: view.since_us),
+        _probe("Budget", "u", lambda view: view.budget),
+        _probe("FollowChildren", "b", lambda view: view.children),
+        _probe("Places", "a(ussts)", lambda view: _places(view.places)),
+        _probe("Calls", "t", lambda view: view.calls),
+        _probe("Rate", "d", lambda view: float(view.rate)),
+        _probe("Mean", "d", lambda view: float(view.mean_s)),
+        _probe("P50", "d", lambda view: float(view.p50_s)),
+        _probe("P99", "d", lambda view: float(view.p99_s)),
+        _probe("Lost", "t", lambda view: view.lost),
+    )
+
+    def __init__(self, instruments: Instruments, number: int) -> None:
+        super().__init__(lambda: instruments.probe(number))
+        self._instruments, self._number = instruments, number
+
+    @traces
+    async def Follow(self, backlog: Uint32, *, asked_by: Caller) -> Fd:
+        """Return a socket that tells each call."""
+        return _follow(self._instruments, self._number, backlog)
+
+
+class Trace(Interface[TraceView]):
+    """A trace."""
+
+    name = "org.osdetector1.Trace"
+    properties = (
+        _trace("Signature", "s", lambda view: shown_text(view.signature)),
+        _trace("Scope", "s", lambda view: view.scope),
+        _trace("State", "s", lambda view: view.state),
+        _trace("Since", "t", lambda view: view.since_us),
+        _trace("Budget", "u", lambda view: view.budget),
+        _trace("FollowChildren", "b", lambda view: view.children),
+        _trace("Places", "a(ussts)", lambda view: _places(view.places)),
+        _trace("Calls", "t", lambda view: view.calls),
+        _trace("Rate", "d", lambda view: float(view.rate)),
+        _trace("Lines", "t", lambda view: view.lines),
+        _trace("Lost", "t", lambda view: view.lost),
+    )
+
+    def __init__(self, instruments: Instruments, number: int) -> None:
+        super().__init__(lambda: instruments.trace(number))
+        self._instruments, self._number = instruments, number
+
+    @traces
+    async def Follow(self, backlog: Uint32, *, asked_by: Caller) -> Fd:
+        """Return a socket that tells each line."""
+        return _follow(self._instruments, self._number, backlog)
+
+
+def _follow(instruments: Instruments, number: int, backlog: int) -> int:
+    if backlog > MAX_BACKLOG:
+        raise InvalidArgument(f"backlog {backlog}; at most {MAX_BACKLOG}")
+    return instruments.follow(number, backlog)
+
+
 def details(view: AnomalyView) -> dict[str, Variant]:
     """Return an anomaly as ``ListAnomalies`` and the signals show it: its properties and its path."""
     return {**Anomaly.shown(view), "Path": Variant("o", anomaly_path(view.number))}
@@ -160,6 +255,7 @@ def _string_rows(rows: Sequence[Mapping[str, str | int]]) -> list[dict[str, Vari
     return [{key: Variant("s" if isinstance(x, str) else "i", x) for key, x in row.items()} for row in rows]
 
 
+_SCOPE = {"target": "o", "pid": "u", "tid": "u", "all": "b", "children": "b", "budget": "u"}
 _ANOMALY_SIGNAL = (("anomaly", "o"), ("details", "a{sv}"))
 
 
@@ -216,6 +312,32 @@ class Manager(Interface[Whole]):
     async def Unwatch(self, target: ObjectPath, *, asked_by: Caller) -> None:
         """Stop to watch."""
         await self._core.unwatch(number_at(target, TARGETS), asked_by)
+
+    @traces
+    async def AddProbe(self, location: String, options: Variants, *, asked_by: Caller) -> ObjectPath:
+        """Measure the calls of a function; return the probe's path."""
+        known = _checked_scope(_checked(options, _SCOPE, "option"))
+        number = await self._core.instruments.add_probe(_short(location, "location"), known, asked_by)
+        return f"{PROBES}/{number}"
+
+    @traces
+    async def RemoveProbe(self, probe: ObjectPath, *, asked_by: Caller) -> None:
+        """Detach a probe."""
+        view = self._core.instruments.probe(number_at(probe, PROBES))
+        await self._core.instruments.remove(view.number, asked_by)
+
+    @traces
+    async def AddTrace(self, signature: String, options: Variants, *, asked_by: Caller) -> ObjectPath:
+        """Print a line for each call of a function; return the trace's path."""
+        known = _checked_scope(_checked(options, {**_SCOPE, "entry": "s", "return": "s"}, "option"))
+        number = await self._core.instruments.add_trace(_short(signature, "signature"), known, asked_by)
+        return f"{TRACES}/{number}"
+
+    @traces
+    async def RemoveTrace(self, trace: ObjectPath, *, asked_by: Caller) -> None:
+        """Detach a trace."""
+        view = self._core.instruments.trace(number_at(trace, TRACES))
+        await self._core.instruments.remove(view.number, asked_by)
 
     @reads
     def ListAnomalies(self, filter: Variants) -> Annotated[Any, "aa{sv}"]:
@@ -295,6 +417,16 @@ def sealed_file(data: bytes) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _short(text: str, what: str) -> str:
+    if len(text) > MAX_SPEC:
+        raise InvalidArgument(f"a {what} of {len(text)} characters; at most {MAX_SPEC}")
+    return text
+
+
+def _checked_scope(options: dict[str, Any]) -> dict[str, Any]:
+    return {**options, "target": number_at(options["target"], TARGETS)} if "target" in options else options
 
 
 def _checked(given: Mapping[str, Variant], known: Mapping[str, str], what: str) -> dict[str, Any]:

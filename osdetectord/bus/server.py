@@ -16,20 +16,25 @@ from osdetectord.bus.declaration import Interface
 from osdetectord.bus.header import Header
 from osdetectord.bus.interface import (
     ANOMALIES,
+    PROBES,
     ROOT,
     TARGETS,
+    TRACES,
     Anomaly,
     Manager,
+    Probe,
     Target,
+    Trace,
     anomaly_path,
     details,
+    instrument_path,
     number_at,
     shown_text,
     target_path,
 )
 from osdetectord.bus.service import NAME, PEER, Service
 from osdetectord.bus.units import UnitView, unit_processes
-from osdetectord.core import AnomalyView, Core, TargetView
+from osdetectord.core import AnomalyView, Core, ProbeView, TargetView, TraceView
 from osdetectord.errors import NoSuchTarget, NotAuthorized, OsdetectorError
 
 SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
@@ -46,7 +51,7 @@ class NameTaken(OsdetectorError):
 
 
 class _Tree:
-    """Which objects there are: the manager, each target and the newest anomalies."""
+    """Which objects there are: the manager, each target, probe and trace, and the newest anomalies."""
 
     root = ROOT
 
@@ -67,6 +72,10 @@ class _Tree:
                 anomaly = number_at(path, ANOMALIES)
                 self._core.anomaly(anomaly)
                 return Anomaly(lambda: self._core.anomaly(anomaly))
+            if path.startswith(f"{PROBES}/"):
+                return Probe(self._core.instruments, self._core.instruments.probe(number_at(path, PROBES)).number)
+            if path.startswith(f"{TRACES}/"):
+                return Trace(self._core.instruments, self._core.instruments.trace(number_at(path, TRACES)).number)
         except NoSuchTarget:
             return None
         return None
@@ -76,8 +85,11 @@ class _Tree:
             return [str(target.number) for target in self._core.targets()]
         if path == ANOMALIES:
             return [str(number) for number in self.anomalies]
+        if path in (PROBES, TRACES):
+            paths = [instrument_path(view) for view in self._core.instruments.views()]
+            return [each[len(path) + 1 :] for each in paths if each.startswith(f"{path}/")]
         if path == ROOT:
-            return ["target", "anomaly"]
+            return ["target", "anomaly", "probe", "trace"]
         below = "/" if path == "/" else f"{path}/"
         return [ROOT[len(below) :].partition("/")[0]] if ROOT.startswith(below) else []
 
@@ -89,6 +101,12 @@ class _Tree:
                 yield anomaly_path(number), Anomaly, self._core.anomaly(number)
             except NoSuchTarget:
                 continue
+        for view in self._core.instruments.views():
+            yield instrument_path(view), _interface_of(view), view
+
+
+def _interface_of(view: ProbeView | TraceView) -> type[Interface[Any]]:
+    return Probe if isinstance(view, ProbeView) else Trace
 
 
 class BusServer:
@@ -258,6 +276,21 @@ class BusServer:
         self._changed_targets.pop(number, None)
         if self.connected:
             self._service.emit_removed(target_path(number), Target)
+
+    def instrument_added(self, view: ProbeView | TraceView) -> None:
+        """Tell of a new probe or trace."""
+        self._emit_added(instrument_path(view), _interface_of(view), view)
+
+    def instrument_changed(self, view: ProbeView | TraceView) -> None:
+        """Tell what a probe or trace shows now."""
+        if self.connected:
+            interface = _interface_of(view)
+            self._service.emit_changed(instrument_path(view), interface, interface.shown(view))
+
+    def instrument_removed(self, view: ProbeView | TraceView) -> None:
+        """Tell that a probe or trace is there no longer."""
+        if self.connected:
+            self._service.emit_removed(instrument_path(view), _interface_of(view))
 
     def anomaly_opened(self, anomaly: AnomalyView) -> None:
         """Tell of a new anomaly; the oldest one leaves the list when it is full."""

@@ -14,7 +14,8 @@ from osdetectord.bus.adapter import Variant
 from osdetectord.bus.body import join_pairs, pair
 from osdetectord.bus.caller import Callers
 from osdetectord.bus.connection import SLICE_S, Call, Connection
-from osdetectord.bus.declaration import Encoded, Interface, Method
+from osdetectord.bus.declaration import Encoded, Interface, Method, Right
+from osdetectord.bus.header import ALLOW_INTERACTION
 from osdetectord.errors import NoSuchTarget, NotAuthorized, OsdetectorError
 from osdetectord.logger import get_logger
 
@@ -192,7 +193,7 @@ class Service:
         method = shown.methods.get(member)
         if method is None or interface not in ("", shown.name):
             raise _Refused("UnknownMethod", f"no method {member:.200} in {interface or shown.name:.200}")
-        if method.privileged:
+        if method.right is not Right.NONE:
             return self._change(shown, method, call)
         return self._result(method, method.function(shown, *_arguments(call, method)))
 
@@ -201,7 +202,11 @@ class Service:
         if not sender:
             raise NotAuthorized("a call without a sender")
         caller = await self.callers.of(sender)
-        self.callers.check(caller, method.name)
+        if method.right is Right.TRACE:
+            interactive = bool(call.header.flags & ALLOW_INTERACTION)
+            await self.callers.check_trace(caller, method.name, interactive)
+        else:
+            self.callers.check(caller, method.name)
         return self._result(method, await method.function(shown, *_arguments(call, method), asked_by=caller))
 
     def _result(self, method: Method, value: object) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -12,8 +13,11 @@ from osdetectord.core import (
     DetectorView,
     HookView,
     ManagerView,
+    PlaceView,
+    ProbeView,
     ProcessView,
     TargetView,
+    TraceView,
 )
 from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchTarget
 
@@ -56,6 +60,85 @@ def an_anomaly(number: int, target: int = 1) -> AnomalyView:
     )
 
 
+def a_probe(number: int, location: str = "libc:malloc") -> ProbeView:
+    return ProbeView(
+        number=number,
+        location=location,
+        scope="pid:1009",
+        state="on",
+        since_us=START_US,
+        budget=20_011,
+        children=True,
+        places=(PlaceView(1009, "/lib/libc.so.6", "malloc", 0x98C40, ""),),
+        calls=997,
+        rate=101.5,
+        mean_s=3e-6,
+        p50_s=2e-6,
+        p99_s=float("nan"),
+        lost=7,
+    )
+
+
+def a_trace(number: int, signature: str = "f(n: int)") -> TraceView:
+    return TraceView(
+        number=number,
+        signature=signature,
+        scope="target:1",
+        state="waiting",
+        since_us=START_US,
+        budget=20_011,
+        children=False,
+        places=(PlaceView(1009, "", "", 0, "no function\x1b f"),),
+        calls=11,
+        rate=0.0,
+        lines=13,
+        lost=0,
+    )
+
+
+class FakeInstruments:
+    """Implements :class:`osdetectord.core.Instruments`: probe 1, trace 2 and what is added."""
+
+    def __init__(self, asked: list[tuple[object, ...]]) -> None:
+        self.all: dict[int, ProbeView | TraceView] = {1: a_probe(1), 2: a_trace(2)}
+        self._asked = asked
+
+    def views(self) -> Sequence[ProbeView | TraceView]:
+        return list(self.all.values())
+
+    def probe(self, number: int) -> ProbeView:
+        view = self.all.get(number)
+        if not isinstance(view, ProbeView):
+            raise NoSuchTarget(f"no probe {number}")
+        return view
+
+    def trace(self, number: int) -> TraceView:
+        view = self.all.get(number)
+        if not isinstance(view, TraceView):
+            raise NoSuchTarget(f"no trace {number}")
+        return view
+
+    async def add_probe(self, location: str, options: Mapping[str, object], asked_by: Caller) -> int:
+        self._asked.append(("add_probe", location, dict(options), asked_by))
+        number = max(self.all) + 1
+        self.all[number] = a_probe(number, location)
+        return number
+
+    async def add_trace(self, signature: str, options: Mapping[str, object], asked_by: Caller) -> int:
+        self._asked.append(("add_trace", signature, dict(options), asked_by))
+        number = max(self.all) + 1
+        self.all[number] = a_trace(number, signature)
+        return number
+
+    async def remove(self, number: int, asked_by: Caller) -> None:
+        self._asked.append(("remove", number, asked_by))
+        del self.all[number]
+
+    def follow(self, number: int, backlog: int) -> int:
+        self._asked.append(("follow", number, backlog))
+        return os.open("/dev/null", os.O_RDONLY)
+
+
 class FakeCore:
     """Implements :class:`osdetectord.core.Core`."""
 
@@ -63,6 +146,7 @@ class FakeCore:
         self.asked: list[tuple[object, ...]] = []
         self.target_views = {1: a_target(1)}
         self.anomaly_views = {number: an_anomaly(number) for number in range(1, 4)}
+        self.instruments = FakeInstruments(self.asked)
         self.fault: Exception | None = None
 
     def manager(self) -> ManagerView:

@@ -19,6 +19,8 @@ OBJECTS = {
     "org.osdetector1.Manager": "/org/osdetector1",
     "org.osdetector1.Target": "/org/osdetector1/target/1",
     "org.osdetector1.Anomaly": "/org/osdetector1/anomaly/1",
+    "org.osdetector1.Probe": "/org/osdetector1/probe/1",
+    "org.osdetector1.Trace": "/org/osdetector1/trace/2",
 }
 CHANGES = [
     ("Watch", "sa{sv}", "1009", "0"),
@@ -119,6 +121,12 @@ def test_watch_gives_the_path_of_a_target_that_is_there(bus, served, core):
         (("GetSeries", "oastu", "/org/osdetector1/target/1", "0", "0", "7"), "0 metrics; from 1 to 64"),
         (("GetSeries", "oastu", "/org/osdetector1/target/1", "1", "x", "0", "0"), "0 points of 1 metrics"),
         (("GetEvidence", "o", "/org/osdetector1/anomaly/97"), "no anomaly 97"),
+        (("AddProbe", "sa{sv}", "x:" + "y" * 4095, "0"), "a location of 4097 characters; at most 4096"),
+        (("AddProbe", "sa{sv}", ":f", "1", "entry", "s", "x"), "unknown option entry; known: target, pid, tid, all"),
+        (("AddProbe", "sa{sv}", ":f", "1", "pid", "s", "7"), "option pid is of type s; expected u"),
+        (("AddTrace", "sa{sv}", "f()", "1", "target", "o", "/x"), "no target /x"),
+        (("RemoveProbe", "o", "/org/osdetector1/probe/2"), "no probe 2"),
+        (("RemoveTrace", "o", "/org/osdetector1/probe/1"), "no trace /org/osdetector1/probe/1"),
         (("Mute", "ot", "/org/osdetector1/target/1", str((1 << 64) - 1)), "18446744073709551615 seconds; at most"),
         (("Destroy",), "no method Destroy in org.osdetector1.Manager"),
         (("signals",), "no method signals in org.osdetector1.Manager"),
@@ -207,6 +215,8 @@ def test_everybody_may_read_properties_and_objects(bus, served):
     assert set(data(objects)) == {
         "/org/osdetector1/target/1",
         *(f"/org/osdetector1/anomaly/{number}" for number in (1, 2, 3)),
+        "/org/osdetector1/probe/1",
+        "/org/osdetector1/trace/2",
     }
 
 
