@@ -445,3 +445,38 @@ def test_a_full_disk_costs_rows_and_not_the_run(tmp_path):
     assert f"rows of {disk}/syscall.csv" in run.told
     assert all(line.count(",") == 5 for line in written if line != "END")
     assert run.rows("cpu.csv")
+
+
+# Steady for 35 s, then one core full for 12 s.
+FAULT = """
+import time
+def busy(until, share):
+    while time.monotonic() < until:
+        begun = time.monotonic()
+        while time.monotonic() - begun < 0.1 * share:
+            pass
+        time.sleep(0.1 * (1 - share) + 0.0005)
+start = time.monotonic()
+busy(start + 35, 0.1)
+busy(start + 47, 1)
+"""
+
+
+@pytest.mark.timeout(150)
+def test_finds_a_loop_that_runs_away(tmp_path):
+    (tmp_path / "work.py").write_text(FAULT)
+    (tmp_path / "detectors.yml").write_text("warmup_s: 30\n")
+    config = {"snoop_cpu": "bcc", "interval": 0.5, "csvpath": "csv", "outcomepath": "outcome", "detect_interval": 5}
+    run = snoop(tmp_path, config, "--detectors", "detectors.yml", "-c", f"{sys.executable} work.py")
+
+    assert run.status == 0, run.told
+    assert "1. python3[" in run.told
+    header, *found = run.lines("outcome/anomalies.csv")
+    rows = run.rows("csv/cpu.csv")
+    fault_s = float(rows[-1]["TIME"]) - 12
+    kinds = [dict(zip(header, line, strict=True)) for line in found]
+    (anomaly,) = [line for line in kinds if abs(float(line["first"]) - fault_s) < 6]
+    assert anomaly["file"] == "cpu"
+    assert anomaly["PID"] == rows[0]["PID"]
+    alarmed = [row for row in run.rows("outcome/cpu.csv") if row["alarm"] == "1" and float(row["TIME"]) > fault_s - 1]
+    assert {row["anomaly"] for row in alarmed} == {anomaly["anomaly"]}
