@@ -123,7 +123,13 @@ _osdctl() {
                 COMPREPLY=($(compgen -W "$(__osdctl_ids anomalies)" -- "$cur"))
             fi ;;
         config)
-            if ((position)); then _filedir -d; else COMPREPLY=($(compgen -W "check show" -- "$cur")); fi ;;
+            if ! ((position)); then
+                COMPREPLY=($(compgen -W "check show import" -- "$cur"))
+            elif [[ $target == import ]]; then
+                _filedir
+            else
+                _filedir -d
+            fi ;;
         run) COMPREPLY=($(compgen -c -- "$cur")) ;;
         detect) _filedir ;;
     esac
