@@ -25,14 +25,27 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
+@pytest.fixture(scope="module")
+def one_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with PrivateBus() as bus:
-        daemon = Daemon(tmp_path, bus)
+        daemon = Daemon(tmp_path_factory.mktemp("daemon"), bus)
         daemon.start()
         yield daemon
-        if daemon.process.poll() is None:
-            daemon.stop()
+        daemon.stop()
+
+
+@pytest.fixture
+def daemon(one_daemon: Daemon) -> Iterator[Daemon]:
+    """The one daemon of this module, with nothing watched, probed or traced before and after each test."""
+    yield one_daemon
+    # some end by themselves meanwhile, with their processes
+    for kind in ("probe", "trace"):
+        for one in one_daemon.ask(kind, "list"):
+            one_daemon.osdctl(kind, "remove", one["id"])
+    for target in one_daemon.ask("list"):
+        one_daemon.osdctl("unwatch", target["id"])
+    wait_until(lambda: not any(one_daemon.ask(*words) for words in (("probe", "list"), ("trace", "list"), ("list",))))
+    assert "Traceback" not in one_daemon.said()
 
 
 class Probed:
