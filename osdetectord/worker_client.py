@@ -39,7 +39,6 @@ class WorkerListener(Protocol):
         """The detector is gone, with all that it had open; ``asked`` where we let it go ourselves."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What a detector must know before the first frame."""

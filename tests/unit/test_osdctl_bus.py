@@ -83,7 +83,7 @@ class Pages:
             "Score": 2.0, "PValue": 0.5, "Detectors": [], "Metrics": [], "Message": "", "Recurrence": 0, "Useful": "",
         }  # fmt: skip
 
-    async def call(self, path, interface, member, signature="", body=(), *, may_start=False):
+    async def call(self, path, interface, member, signature="", body=(), *, may_start=False, may_ask=False):
         assert (interface, member) == (MANAGER, "ListAnomalies")
         self.calls += 1
         wanted = {key: value for key, (_, value) in body[0].items()}
