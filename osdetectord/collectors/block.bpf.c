@@ -30,8 +30,7 @@ static __always_inline int request_starts(u64 request)
 {
     struct thread *t = acting_thread();
 
-    // An address that is still known is of a request whose end was not told: while another tracer attaches to the
-    // same event or leaves it, the kernel may skip a few.
+    // An address that is still known is of a request whose end was not told: docs/collectors/README.md.
     if (!requests.delete(&request))
         lose(LOST_REQUEST);
     if (!t)

@@ -6,7 +6,7 @@ from osdetectord.bpf.btf import Btf, Field
 from osdetectord.bpf.headers import kernel_header, version_header
 from osdetectord.errors import LoadError
 
-INT, PTR, ARRAY, STRUCT, UNION, CONST = 1, 2, 3, 4, 5, 10
+INT, PTR, ARRAY, STRUCT, UNION, TYPEDEF, CONST, FUNC_PROTO = 1, 2, 3, 4, 5, 8, 10, 13
 
 
 class Blob:
@@ -91,6 +91,18 @@ def test_an_unknown_kind_of_type_is_refused_not_guessed():
 def test_a_kernel_without_btf_is_told(tmp_path):
     with pytest.raises(LoadError, match=r"the kernel tells no types: .*/vmlinux: No such file"):
         Btf.of_kernel(tmp_path / "vmlinux")
+
+
+def test_a_tracepoints_own_first_argument_is_not_counted():
+    blob = Blob()
+    number = blob.add(INT, "int", 4, bytes(4))
+    function = blob.add(FUNC_PROTO, extra=struct.pack("<II", 0, number) * 4, items=4)
+    blob.add(TYPEDEF, "btf_trace_tcp_retransmit_skb", blob.add(PTR, size=function))
+    btf = Btf(blob.bytes())
+
+    assert btf.arguments("tcp_retransmit_skb") == 3
+    assert btf.arguments("no_such_event") is None
+    assert "#define ARGUMENTS_tcp_retransmit_skb 3\n" in kernel_header(btf)
 
 
 def test_the_header_has_the_newest_spelling_that_the_kernel_has():
