@@ -31,8 +31,10 @@ static __always_inline int request_starts(u64 request)
     struct thread *t = acting_thread();
 
     // An address that is still known is of a request whose end was not told: docs/collectors/README.md.
-    if (!requests.delete(&request))
+    if (requests.lookup(&request)) {
+        requests.delete(&request);
         lose(LOST_REQUEST);
+    }
     if (!t)
         return 0;
     u64 serial = t->serial;
