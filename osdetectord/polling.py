@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from osdetectord import proc
 from osdetectord.collectors import layout
-from osdetectord.collectors.registry import COLLECTORS
+from osdetectord.collectors.registry import COLLECTORS, without_kernel
 from osdetectord.core import HookView
 from osdetectord.errors import NoSuchProcess
 from osdetectord.process import Process
@@ -77,8 +77,7 @@ class Polling:
         self._rows: dict[int, _Row] = {}
         self._lost: dict[str, int] = dict.fromkeys(layout.LOST, 0)
         self.ranks: Mapping[str, tuple[int, str]] = {
-            collector.name: (next((i for i, hook in enumerate(collector.hooks) if not hook.attachments), -1), why)
-            for collector in COLLECTORS
+            collector.name: (without_kernel(collector), why) for collector in COLLECTORS
         }
 
     def watch(self, pid: int, follow: bool) -> int | None:

@@ -7,7 +7,7 @@ import os
 import resource
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -170,10 +170,13 @@ class Sampler:
         self._counters = tuple((i, m.name) for i, m in enumerate(self.metrics) if m.kind is Kind.COUNTER)
 
     @classmethod
-    def open(cls, *, max_processes: int = 4096, log_pages: int = SMALLEST_PAGES) -> Sampler:
+    def open(
+        cls, *, max_processes: int = 4096, log_pages: int = SMALLEST_PAGES, collectors: Collection[str] | None = None
+    ) -> Sampler:
         """Load the kernel part; what can't be served by it is served by /proc, and ``hooks`` say why.
 
-        ``log_pages`` is the size of the ring for :meth:`log_syscalls`.
+        ``log_pages`` is the size of the ring for :meth:`log_syscalls`; ``collectors`` are the names of those that
+        are wanted, None means all.
 
         Raises
         ------
@@ -190,7 +193,7 @@ class Sampler:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         try:
-            kernel: Kernel | Polling = Kernel(Sizes.of(max_processes, log_pages=log_pages))
+            kernel: Kernel | Polling = Kernel(Sizes.of(max_processes, log_pages=log_pages), collectors=collectors)
         except LoadError as error:
             kernel = Polling(str(error))
         else:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import CLOCK_MONOTONIC, clock_gettime_ns
@@ -25,13 +25,15 @@ from osdetectord import proc
 from osdetectord.bpf.ring import Ring
 from osdetectord.bpf.syscall import Map, Program, close_all, online_cpus, open_raw_tracepoint, possible_cpus
 from osdetectord.bpf.uprobe import WAYS, Uprobes
+from osdetectord.collector import Collector
 from osdetectord.collectors import layout, syscall_log, uprobe
-from osdetectord.collectors.registry import COLLECTORS, sources
+from osdetectord.collectors.registry import COLLECTORS, sources, without_kernel
 from osdetectord.collectors.syscall_names import number_of
 from osdetectord.core import HookView
 from osdetectord.errors import LoadError
 
 LOADER_TIMEOUT_S = 60.0
+NOT_WANTED = "not asked for"
 MAX_DESCRIPTORS = 253  # SCM_MAX_FD
 
 SYSCALL_TABLE_BYTES = 32 << 20
@@ -116,6 +118,8 @@ class Kernel:
         Bounds of the tables.
     uprobe_ways
         Ways to attach to functions of user programs, best first; see :mod:`osdetectord.bpf.uprobe`.
+    collectors
+        Names of those that are to be served by programs; None means all.
 
     Raises
     ------
@@ -123,9 +127,12 @@ class Kernel:
         Where the programs can't be compiled, loaded or attached; says why.
     """
 
-    def __init__(self, sizes: Sizes, uprobe_ways: Sequence[str] = WAYS) -> None:
+    def __init__(
+        self, sizes: Sizes, uprobe_ways: Sequence[str] = WAYS, collectors: Collection[str] | None = None
+    ) -> None:
         self._sizes = sizes
-        answer, descriptors = _run_loader(sizes, uprobe_ways)
+        wanted = [c for c in COLLECTORS if collectors is None or c.name in collectors]
+        answer, descriptors = _run_loader(sizes, uprobe_ways, wanted)
         self._all = descriptors
         fd = descriptors.__getitem__
         self.maps = {
@@ -135,7 +142,10 @@ class Kernel:
         self._command = Program(fd(answer["programs"]["command"]))
         self._flush = Program(fd(answer["programs"]["cpu_flush"]))
         self._attached = [fd(index) for index in answer["attached"].values()]
-        self.ranks: Mapping[str, tuple[int, str]] = {name: (rank, why) for name, (rank, why) in answer["hooks"].items()}
+        self.ranks: Mapping[str, tuple[int, str]] = {
+            **{c.name: (without_kernel(c), NOT_WANTED) for c in COLLECTORS},
+            **{name: (rank, why) for name, (rank, why) in answer["hooks"].items()},
+        }
         self._settings = np.zeros(1, dtype=layout.SETTINGS)
         try:
             self._ring = Ring(
@@ -400,7 +410,7 @@ def _uprobes(answer: Mapping[str, Any], descriptors: Sequence[int]) -> Uprobes:
     )
 
 
-def _plan(sizes: Sizes, tree: str, uprobe_ways: Sequence[str]) -> dict[str, Any]:
+def _plan(sizes: Sizes, tree: str, uprobe_ways: Sequence[str], wanted: Sequence[Collector]) -> dict[str, Any]:
     return {
         "tree": tree,
         "sources": [str(path) for path in sources()],
@@ -414,12 +424,14 @@ def _plan(sizes: Sizes, tree: str, uprobe_ways: Sequence[str]) -> dict[str, Any]
                 {"name": hook.name, "attachments": [[a.program, a.kind.value, a.event] for a in hook.attachments]}
                 for hook in collector.hooks
             ]
-            for collector in COLLECTORS
+            for collector in wanted
         },
     }
 
 
-def _run_loader(sizes: Sizes, uprobe_ways: Sequence[str]) -> tuple[dict[str, Any], list[int]]:
+def _run_loader(
+    sizes: Sizes, uprobe_ways: Sequence[str], wanted: Sequence[Collector]
+) -> tuple[dict[str, Any], list[int]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     package = str(Path(__file__).resolve().parents[2])
     environment = dict(os.environ)
@@ -440,7 +452,7 @@ def _run_loader(sizes: Sizes, uprobe_ways: Sequence[str]) -> tuple[dict[str, Any
             )
         try:
             ours.settimeout(LOADER_TIMEOUT_S)
-            message, descriptors = _converse(child, ours, _plan(sizes, tree, uprobe_ways))
+            message, descriptors = _converse(child, ours, _plan(sizes, tree, uprobe_ways, wanted))
         finally:
             child.kill()
             child.wait()

@@ -33,3 +33,8 @@ def sources() -> tuple[Path, ...]:
     """The ``.bpf.c`` files in the order in which they are compiled, as one."""
     here = Path(__file__).parent
     return tuple(here / name for name in (*COMMON, *(collector.source for collector in COLLECTORS), *FUNCTIONS, *LOGS))
+
+
+def without_kernel(collector: Collector) -> int:
+    """Position of the hook that serves a collector without BPF programs, -1 if none does."""
+    return next((rank for rank, hook in enumerate(collector.hooks) if not hook.attachments), -1)

@@ -61,10 +61,12 @@ int syscall_log_enter(struct bpf_raw_tracepoint_args *ctx)
 {
     u32 tid = bpf_get_current_pid_tgid();
     void *regs = (void *)ctx->args[0];
+    struct thread *t = watched_thread(tid);
     u64 first = 0;
 
-    if (!watched_thread(tid))
+    if (!t)
         return 0;
+    t->nr = ctx->args[1];
     bpf_probe_read_kernel(&first, sizeof(first), (char *)regs + OFFSET_FIRST);
     return log_syscall(ctx->args[1], first, false);
 }

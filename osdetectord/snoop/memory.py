@@ -111,24 +111,22 @@ class AllocatedMemory:
             self._tell(f"snoop_mem: process {pid}: {error}")
 
 
-def library_of(pid: int) -> str:
-    """The binary that will hold the allocator of a process that has just executed a program.
+def library_of(pid: int, fresh: bool) -> str:
+    """The binary that holds, or will hold, the allocator of a process.
 
-    That is the C library, which is not mapped yet: it is taken for the one that we use.  A program without an
-    interpreter has its allocator in itself.
+    Of one whose program has not run yet nothing is mapped but the program and its interpreter: its C library is
+    taken for the one that we use.  A program without an interpreter has its allocator in itself.
     """
-    if not _has_interpreter(pid):
+    if not fresh:
+        return "libc" if any("/libc." in name or "/libc-" in name for name in _mapped_files(pid)) else ""
+    if len(_mapped_files(pid)) < 2:
         return ""
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            path = line.rstrip("\n").partition("/")[2]
-            if path.rpartition("/")[2].startswith(("libc.so", "libc-")):
-                return f"/{path}"
+    for name in _mapped_files(os.getpid()):
+        if name.rpartition("/")[2].startswith(("libc.so", "libc-")):
+            return name
     raise NoSuchSymbol("there is no C library in this process to look for in another")
 
 
-def _has_interpreter(pid: int) -> bool:
-    # the kernel maps a dynamic program's interpreter beside it
+def _mapped_files(pid: int) -> set[str]:
     with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as file:
-        files = {line.rstrip("\n").partition("/")[2] for line in file} - {""}
-    return len(files) > 1
+        return {f"/{path}" for line in file if (path := line.rstrip("\n").partition("/")[2])}

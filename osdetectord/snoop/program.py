@@ -45,6 +45,8 @@ class Subject(Protocol):
     name: str
     descriptor: int
     """Of the process (pidfd): readable when it has ended."""
+    fresh: bool
+    """Whether its program has not run yet, and what it will map is not mapped."""
 
     def load(self) -> None:
         """Let it become its program, where it is to wait once more before that runs."""
@@ -95,6 +97,7 @@ class Launched:
         self._words, self._twice = words, twice
         self._status: int | None = None
         self._started = False
+        self.fresh = True
         wait_fd, self._go_fd = os.pipe()
         self._error_fd, failed_fd = os.pipe()  # closed by a successful execution
         self.pid = os.fork()
@@ -115,7 +118,7 @@ class Launched:
 
     def start(self) -> None:
         """Let it go; raises :class:`CannotRun`."""
-        self._started = True
+        self._started, self.fresh = True, False
         if self._go_fd >= 0:
             self._execute()
         elif self._status is None:
@@ -181,7 +184,7 @@ class Running:
 
     def __init__(self, pid: int) -> None:
         process = proc.identify(pid)
-        self.pid = pid
+        self.pid, self.fresh = pid, False
         self.name = proc.info(process).comm
         self.descriptor = os.pidfd_open(pid)
 

@@ -168,7 +168,7 @@ class Session:
         config, pid = self._config, self._subject.pid
         memory = signals.get("snoop_mem")
         if isinstance(memory, AllocatedMemory):
-            memory.watch(self._series, pid, library_of(pid))
+            memory.watch(self._series, pid, library_of(pid, self._subject.fresh))
         if config.probes is None and config.trace is None:
             return
         self._functions = Functions(Probes(self._sampler, time.monotonic_ns()), config.threads, self._tell)
@@ -336,9 +336,20 @@ def _sampler(config: SnoopConfig) -> Sampler:
     if os.geteuid() != 0:
         raise Unsupported(f"{keys[0]} needs root: it is served by BPF programs")
     pages = syscall_log.PAGES if config.syscalls is not None else syscall_log.SMALLEST_PAGES
-    sampler = Sampler.open(max_processes=MAX_PROCESSES, log_pages=pages)
+    sampler = Sampler.open(max_processes=MAX_PROCESSES, log_pages=pages, collectors=_collectors(config))
     why = next((hook.why for hook in sampler.hooks if hook.collector == "lifecycle" and hook.rank != 0), "")
     if why:
         sampler.close()
         raise Unsupported(f"{keys[0]} is not possible here: {why}")
     return sampler
+
+
+def _collectors(config: SnoopConfig) -> tuple[str, ...]:
+    """Those that give something that is wanted: others would only slow the program down."""
+    needed = {
+        "lifecycle": True,
+        # calls of functions are told with their time on a CPU
+        "cpu": (config.cpu is not None and config.cpu.way == "bcc") or config.probes is not None,
+        "network": config.network is not None,
+    }
+    return tuple(name for name, wanted in needed.items() if wanted)

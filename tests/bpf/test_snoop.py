@@ -447,6 +447,42 @@ def test_a_full_disk_costs_rows_and_not_the_run(tmp_path):
     assert run.rows("cpu.csv")
 
 
+LEAKER = """
+import ctypes, time
+malloc = ctypes.CDLL(None).malloc
+input()
+for _ in range(499):
+    malloc(1009)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("way", ["bcc", "bcc_user"])
+def test_memory_of_a_process_that_runs_already(way, tmp_path):
+    process = subprocess.Popen([sys.executable, "-S", "-c", LEAKER], stdin=subprocess.PIPE)
+    try:
+        config = {"snoop_cpu": "stat", "snoop_mem": way, "interval": 0.3}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        snooping = started(tmp_path, "-p", str(process.pid))
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.close()
+        time.sleep(3)
+        snooping.send_signal(signal.SIGINT)
+        told = snooping.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+        process.wait()
+
+    assert snooping.returncode == 0, told
+    assert "each malloc takes" in told
+    with (tmp_path / "mem.csv").open() as file:
+        *_, last, end = csv.reader(file)
+    assert end == ["END"]
+    assert LEAKS <= int(last[3]) < LEAKS + 100
+    assert LEAKS * LEAK_BYTES <= int(last[2]) < LEAKS * LEAK_BYTES + 65536
+
+
 # Steady for 35 s, then one core full for 12 s.
 FAULT = """
 import time
