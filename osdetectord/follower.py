@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 
-MAX_WAITING = 1 << 20
+MAX_WAITING = 1 << 22
 """Bytes that wait for a slow reader; what comes after them is left out."""
 
 

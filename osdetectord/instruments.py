@@ -28,12 +28,14 @@ from osdetectord.errors import (
 from osdetectord.follower import Follower
 from osdetectord.logger import get_logger
 from osdetectord.probing import probes
-from osdetectord.probing.probes import CALL, DEFAULT_BUDGET, Probes, ProbeTick, TraceLine
+from osdetectord.probing.probes import CALL, DEFAULT_BUDGET, Detached, Probes, TraceLine
 from osdetectord.record import Record
 from osdetectord.sampler import Exited, ProcessSeries, Tick
 
+READ_S = 0.04
+"""How often the rings are read: what the usual budget allows, 20000 calls a second, fills them in 0.07 s."""
 PERIOD_S = 0.2
-"""How often the rings are read; at this pace they hold the calls of any budget."""
+"""How often processes are followed and counts are taken."""
 TOLD_EVERY = 5
 """Periods between two changes of numbers that the bus is told; changes of state are told at once."""
 KEPT = 1000
@@ -118,10 +120,8 @@ class _Instrument:
     def name(self) -> str:
         return f"{'trace' if self.is_trace else 'probe'} {self.inner.number}"
 
-    def heard(self, at_ns: int, inner: probes.ProbeView, calls: NDArray[Any]) -> None:
-        """Take in what a look found."""
-        self.inner = inner
-        self.counts.append((at_ns, inner.entries))
+    def heard(self, calls: NDArray[Any]) -> None:
+        """Take in calls."""
         if len(calls):
             self.calls = np.concatenate((self.calls, calls[-KEPT:]))[-KEPT:]
             durations = (self.calls["returned_ns"] - self.calls["entered_ns"]) * 1e-9
@@ -156,15 +156,32 @@ class _News:
 
 
 @dataclass(frozen=True, slots=True)
+class _Found:
+    """Calls and lines that were in the rings, and as lines of JSON by number for those that are followed."""
+
+    calls: NDArray[Any]
+    lines: Sequence[TraceLine]
+    encoded: Mapping[int, list[bytes]]
+
+    @classmethod
+    def of(cls, calls: NDArray[Any], lines: Sequence[TraceLine], followed: set[int]) -> _Found:
+        encoded = {
+            number: _encode_lines([line for line in lines if line.number == number])
+            + _encode_calls(calls[calls["number"] == number])
+            for number in followed
+        }
+        return cls(calls, lines, encoded)
+
+
+@dataclass(frozen=True, slots=True)
 class _Look:
-    """What the thread that reads the rings brings back."""
+    """What another thread brings back from a look at everything."""
 
     at_ns: int
-    tick: ProbeTick
+    found: _Found
+    detached: Sequence[Detached]
     views: Mapping[int, probes.ProbeView]
     lost: Mapping[str, int]
-    encoded: Mapping[int, list[bytes]]
-    """For followers, by number."""
 
 
 class Instruments:
@@ -211,12 +228,13 @@ class Instruments:
         """Read the rings and follow processes for as long as there is a probe or a trace."""
         while True:
             await self._needed.wait()
-            await asyncio.sleep(PERIOD_S)
-            async with self._one:
-                try:
-                    await self._step()
-                except Exception:  # one bad look must not end all probes
-                    logger.error("reading the probes failed", exc_info=True)
+            for step in (*[self._read] * (round(PERIOD_S / READ_S) - 1), self._step):
+                await asyncio.sleep(READ_S)
+                async with self._one:
+                    try:
+                        await step()
+                    except Exception:  # one bad look must not end all probes
+                        logger.error("reading the probes failed", exc_info=True)
 
     def close(self) -> None:
         """Let the followers go.  What is attached is held by descriptors and goes with the process that has them."""
@@ -381,23 +399,37 @@ class Instruments:
             number = self._manager.add_probe(text, pids=pids, tid=scope.tid, budget=budget, children=scope.children)
         return self._manager.view(number)
 
+    async def _read(self) -> None:
+        """Take what is in the rings before they are full."""
+        self._deliver(await asyncio.to_thread(self._drain, self._followed()))
+
+    def _drain(self, followed: set[int]) -> _Found:
+        return _Found.of(*self._manager.drain(monotonic_ns()), followed)
+
+    def _followed(self) -> set[int]:
+        return {number for number, instrument in self._all.items() if instrument.followers}
+
+    def _deliver(self, found: _Found) -> None:
+        for line in found.lines:
+            if line.number in self._all:
+                self._all[line.number].lines.append(line)
+        for number, instrument in self._all.items():
+            instrument.heard(found.calls[found.calls["number"] == number])
+            for follower in list(instrument.followers):
+                follower.send(found.encoded.get(number, []))
+
     async def _step(self) -> None:
         """Look once, and take in what was found."""
         idle = not self._all
         news, self._news = self._news, _News()
         joined = {number: self._take_in(instrument, news) for number, instrument in self._all.items()}
-        followed = {number for number, instrument in self._all.items() if instrument.followers}
-        look = await asyncio.to_thread(self._look, news, joined, followed)
+        look = await asyncio.to_thread(self._look, news, joined, self._followed())
         self._causes = look.lost
-        for line in look.tick.lines:
-            if line.number in self._all:
-                self._all[line.number].lines.append(line)
+        self._deliver(look.found)
         for number, instrument in self._all.items():
-            calls = look.tick.calls[look.tick.calls["number"] == number]
-            instrument.heard(look.at_ns, look.views.get(number, instrument.inner), calls)
-            for follower in list(instrument.followers):
-                follower.send(look.encoded.get(number, []))
-        for one in look.tick.detached:
+            instrument.inner = look.views.get(number, instrument.inner)
+            instrument.counts.append((look.at_ns, instrument.inner.entries))
+        for one in look.detached:
             if one.number in self._all:
                 name, scope = self._all[one.number].name, self._all[one.number].scope
                 self._tell(record.over_budget(name, one.location, scope.text, one.rate, one.budget))
@@ -443,12 +475,9 @@ class Instruments:
             [each.info for each in news.execed],
             [each.process for each in news.exited],
         )
-        encoded: dict[int, list[bytes]] = {}
-        for number in followed:
-            lines = [line for line in tick.lines if line.number == number]
-            encoded[number] = _encode_lines(lines) + _encode_calls(tick.calls[tick.calls["number"] == number])
+        found = _Found.of(tick.calls, tick.lines, followed)
         views = {view.number: view for view in self._manager.list()}
-        return _Look(now_ns, tick, views, self._manager.lost(), encoded)
+        return _Look(now_ns, found, tick.detached, views, self._manager.lost())
 
     def _tell_changes(self) -> None:
         for view in self.views():
