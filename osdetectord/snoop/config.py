@@ -39,6 +39,9 @@ FILES = {
 }
 """Name of each file where the configuration gives none."""
 
+JUDGED = ("snoop_cpu", "snoop_mem", "snoop_network")
+"""Those whose rows detection looks at."""
+
 KEYS = (
     *("snoop_cpu", "cpu_output_file", "snoop_mem", "mem_output_file", "probes", "trace"),
     *("snoop_network", "network_output_file", "snoop_syscall", "syscall_output_file"),
@@ -406,12 +409,21 @@ def _trace(values: Mapping[str, Any], directory: Path, base: Path) -> TraceOutpu
 
 
 def _apart(config: SnoopConfig) -> None:
-    """Refuse two signals in one file."""
+    """Refuse two signals in one file, and results in the place of what they are of."""
     taken: dict[Path, str] = {}
     for key, path in config.paths().items():
         if path in taken:
             raise ConfigError(key, str(path), f"a file of its own, {taken[path]} has that one")
         taken[path] = key
+    if config.outcome is None:
+        return
+    taken[config.outcome / "anomalies.csv"] = "outcomepath"
+    for key, path in config.paths().items():
+        if key in JUDGED:
+            result = config.outcome / f"{path.stem}.csv"
+            if result in taken:
+                raise ConfigError(key, str(path), f"another name or outcomepath: its results would go to {result} too")
+            taken[result] = key
 
 
 def needs_kernel(config: SnoopConfig) -> tuple[str, ...]:

@@ -167,6 +167,21 @@ def test_what_is_no_json_is_said_with_line_and_column(text, said, tmp_path):
             {"snoop_cpu": "stat", "snoop_syscall": "bcc", "cpu_output_file": "x", "syscall_output_file": "x"},
             "snoop_syscall is '/base/x', expected a file of its own, snoop_cpu has that one",
         ),
+        (
+            {"snoop_cpu": "stat", "csvpath": "x", "outcomepath": "x"},
+            "snoop_cpu is '/base/x/cpu.csv', expected another name or outcomepath: "
+            "its results would go to /base/x/cpu.csv too",
+        ),
+        (
+            {"snoop_cpu": "stat", "snoop_mem": "bcc", "mem_output_file": "y/cpu.csv", "outcomepath": "out"},
+            "snoop_mem is '/base/y/cpu.csv', expected another name or outcomepath: "
+            "its results would go to /base/out/cpu.csv too",
+        ),
+        (
+            {"snoop_cpu": "stat", "cpu_output_file": "anomalies.csv", "outcomepath": "out"},
+            "snoop_cpu is '/base/anomalies.csv', expected another name or outcomepath: "
+            "its results would go to /base/out/anomalies.csv too",
+        ),
     ],
 )
 def test_a_wrong_value_is_said_with_key_value_and_expectation(values, said, tmp_path):
