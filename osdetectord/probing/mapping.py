@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
-import struct
+import stat
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +14,10 @@ from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchSymbol, Osd
 from osdetectord.probing.elf import Elf
 from osdetectord.probing.location import Location
 
-OPENAT2 = 437
-RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x02, 0x10
+MAX_LINKS = 40
+"""Symbolic links that a path may lead over, as for the kernel (path_resolution(7))."""
 
 MAX_OPEN_BINARIES = 32
-
-_syscall = ctypes.CDLL(None, use_errno=True).syscall
-_syscall.restype = ctypes.c_long
 
 LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *([^\n]*)\n")
 DELETED = " (deleted)"
@@ -128,18 +124,48 @@ def open_in(pid: int, path: str) -> int:
     except PermissionError:
         raise Unsupported(f"the files of process {pid} can't be reached: it needs CAP_SYS_PTRACE") from None
     try:
-        # struct open_how: flags mode resolve
-        how = struct.pack(
-            "<QQQ", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
-        )
-        name = os.fsencode(path)
-        fd = int(_syscall(ctypes.c_long(OPENAT2), ctypes.c_int(root), name, how, ctypes.c_size_t(len(how))))
-        code = ctypes.get_errno()
+        return _walk(root, path)
+    except OSError as error:
+        raise _not_opened(error, f"{path} of process {pid}") from None
     finally:
         os.close(root)
-    if fd < 0:
-        raise _not_opened(OSError(code, os.strerror(code)), f"{path} of process {pid}")
-    return fd
+
+
+def _walk(root: int, path: str) -> int:
+    """Open a file below a directory as if that were the root; raises OSError.
+
+    This is openat2(2) with RESOLVE_IN_ROOT, which is not there where RestrictSUIDSGID= holds: a filter of system
+    calls can't look at its arguments, and so systemd answers ENOSYS (seccomp_restrict_suid_sgid()).
+    """
+    directories = [os.dup(root)]
+    parts = path.split("/")[::-1]
+    links = 0
+    try:
+        while parts:
+            part = parts.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                if len(directories) > 1:
+                    os.close(directories.pop())
+                continue
+            found = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directories[-1])
+            directories.append(found)
+            if not stat.S_ISLNK(os.fstat(found).st_mode):
+                continue
+            links += 1
+            if links > MAX_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            # of the link itself; a magic one of /proc leads where its text says, not where the kernel would go
+            target = os.readlink("", dir_fd=found)
+            os.close(directories.pop())
+            while target.startswith("/") and len(directories) > 1:
+                os.close(directories.pop())
+            parts += target.split("/")[::-1]
+        return os.open(f"/proc/self/fd/{directories[-1]}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    finally:
+        for directory in directories:
+            os.close(directory)
 
 
 def _open(path: str, shown: str) -> int:
