@@ -21,7 +21,7 @@ MAX_BACKLOG = 1000
 
 def add_scope(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``add``."""
-    whose = parser.add_mutually_exclusive_group()
+    whose = parser.add_mutually_exclusive_group(required=True)
     whose.add_argument("-t", "--target", metavar="ID|SPEC", help="calls of the processes of this target")
     whose.add_argument("-p", "--pid", type=options.count, metavar="PID", help="calls of this process")
     whose.add_argument("--tid", type=options.count, metavar="TID", help="calls of this thread")
@@ -41,64 +41,28 @@ async def scope(args: argparse.Namespace, manager: Manager) -> dict[str, tuple[s
         given["pid"] = ("u", args.pid)
     elif args.tid is not None:
         given["tid"] = ("u", args.tid)
-    elif args.all:
-        given["all"] = ("b", True)
     else:
-        raise UsageError("whose calls is not said", "add --target, --pid, --tid or --all")
+        given["all"] = ("b", True)
     given["children"] = ("b", args.children)
     if args.budget is not None:
         given["budget"] = ("u", args.budget)
     return given
 
 
-def one_word(args: argparse.Namespace, what: str) -> str:
-    """Return the only argument behind the verb."""
-    if len(args.words) != 1:
-        raise UsageError(f"{args.command} {args.verb} needs {what}", f"see osdctl {args.command} --help")
-    return str(args.words[0])
+def verbs(parser: argparse.ArgumentParser, helps: Mapping[str, str]) -> dict[str, argparse.ArgumentParser]:
+    """Add a parser for each verb, by name and line of help, and return them."""
+    choices = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=options.Parser)
+    return {
+        name: choices.add_parser(name, help=line, parents=[options.common()], allow_abbrev=False)
+        for name, line in helps.items()
+    }
 
 
-def numbers(args: argparse.Namespace) -> list[int]:
-    """Return the arguments behind the verb as numbers."""
-    if not args.words:
-        raise UsageError(f"{args.command} {args.verb} needs a number", f"osdctl {args.command} list shows them")
-    return [number(word, args) for word in args.words]
-
-
-def number(word: str, args: argparse.Namespace) -> int:
-    """Return the number of a probe or trace."""
-    if not (word.isascii() and word.isdecimal()) or len(word) > 18:
-        raise UsageError(
-            f"no number of a {args.command}: {word or 'nothing'}", f"osdctl {args.command} list shows them"
-        )
-    return int(word)
-
-
-def only_with(args: argparse.Namespace, verbs: tuple[str, ...], **given: bool) -> None:
-    """Refuse options that another verb has."""
-    for option, is_given in given.items():
-        if is_given and args.verb not in verbs:
-            raise UsageError(f"{args.command} {args.verb} has no --{option}", f"see osdctl {args.command} --help")
-
-
-def refuse_strays(args: argparse.Namespace) -> None:
-    """Refuse what only ``add`` and ``follow`` understand."""
-    only_with(
-        args,
-        ("add",),
-        target=args.target is not None,
-        pid=args.pid is not None,
-        tid=args.tid is not None,
-        all=args.all,
-        budget=args.budget is not None,
-        **{"no-children": not args.children},
-    )
-
-
-def no_words(args: argparse.Namespace) -> None:
-    """Refuse arguments of a verb that takes none."""
-    if args.words:
-        raise UsageError(f"{args.command} {args.verb} takes no argument: {args.words[0]}")
+def number(text: str) -> int:
+    """Argument type of the number of a probe or trace."""
+    if not (text.isascii() and text.isdecimal()) or len(text) > 18:
+        raise UsageError(f"no number of a probe or trace: {text or 'nothing'}", "osdctl probe list, osdctl trace list")
+    return int(text)
 
 
 def tell_troubles(what: Probe | Trace) -> None:

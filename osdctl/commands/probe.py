@@ -33,20 +33,27 @@ PLACE_COLUMNS = (Column("PID", right=True), Column("ADDRESS", right=True), Colum
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to do, and with which."""
-    parser.add_argument(
-        "verb", choices=("add", "remove", "list", "stats", "follow"), metavar="add|remove|list|stats|follow"
-    )
-    parser.add_argument("words", nargs="*", metavar="LOCATION|N", help="BINARY:SYMBOL or BINARY:0xADDRESS; or a number")
-    instrument.add_scope(parser)
-    parser.add_argument("-f", "--follow", action="store_true", help="with stats: again each second, until Ctrl-C")
-    parser.add_argument("-n", "--lines", type=options.count, metavar="N", help="with follow: first the last N calls")
+    add, remove, _, stats, follow = instrument.verbs(
+        parser,
+        {
+            "add": "measure each call of a function",
+            "remove": "detach",
+            "list": "list the probes",
+            "stats": "show one probe",
+            "follow": "print a line for each call",
+        },
+    ).values()
+    add.add_argument("location", metavar="LOCATION", help="BINARY:SYMBOL or BINARY:0xADDRESS")
+    instrument.add_scope(add)
+    remove.add_argument("numbers", nargs="+", type=instrument.number, metavar="N")
+    stats.add_argument("number", type=instrument.number, metavar="N")
+    stats.add_argument("-f", "--follow", action="store_true", help="print a line each second, until Ctrl-C")
+    follow.add_argument("number", type=instrument.number, metavar="N")
+    follow.add_argument("-n", "--lines", type=options.count, metavar="N", help="first the last N calls")
 
 
 def run(args: argparse.Namespace, manager: Manager) -> Awaitable[str | Answer] | AsyncIterator[str]:
     """Do what the verb says."""
-    instrument.refuse_strays(args)
-    instrument.only_with(args, ("stats",), follow=args.follow)
-    instrument.only_with(args, ("follow",), lines=args.lines is not None)
     if args.verb == "add":
         return _add(args, manager)
     if args.verb == "remove":
@@ -59,19 +66,17 @@ def run(args: argparse.Namespace, manager: Manager) -> Awaitable[str | Answer] |
 
 
 async def _add(args: argparse.Namespace, manager: Manager) -> str:
-    location = instrument.one_word(args, "a location, BINARY:SYMBOL or BINARY:0xADDRESS")
-    probe = await manager.add_probe(location, await instrument.scope(args, manager))
+    probe = await manager.add_probe(args.location, await instrument.scope(args, manager))
     instrument.tell_troubles(probe)
     return instrument.told(probe, args.look)
 
 
 async def _remove(args: argparse.Namespace, manager: Manager) -> str:
-    found = [await manager.probe(each) for each in instrument.numbers(args)]
+    found = [await manager.probe(each) for each in args.numbers]
     return await instrument.remove(found, args, manager)
 
 
 async def _list(args: argparse.Namespace, manager: Manager) -> str:
-    instrument.no_words(args)
     look: Look = args.look
     probes = await manager.probes()
     if look.json != "off":
@@ -100,7 +105,7 @@ async def _list(args: argparse.Namespace, manager: Manager) -> str:
 
 async def _stats(args: argparse.Namespace, manager: Manager) -> str:
     look: Look = args.look
-    probe = await manager.probe(instrument.number(instrument.one_word(args, "a number"), args))
+    probe = await manager.probe(args.number)
     if look.json != "off":
         return as_json(probe.json(), look.json)
     lines = {
@@ -125,8 +130,7 @@ async def _stats(args: argparse.Namespace, manager: Manager) -> str:
 
 
 async def _stats_again(args: argparse.Namespace, manager: Manager) -> AsyncIterator[str]:
-    which = instrument.number(instrument.one_word(args, "a number"), args)
-    probe = await manager.probe(which)
+    probe = await manager.probe(args.number)
     while True:
         if args.look.json != "off":
             yield as_json(probe.json(), args.look.json)
@@ -138,13 +142,13 @@ async def _stats_again(args: argparse.Namespace, manager: Manager) -> AsyncItera
             )
         await asyncio.sleep(1)
         try:
-            probe = await manager.probe(which)
+            probe = await manager.probe(args.number)
         except NoSuch:
             return
 
 
 async def _follow(args: argparse.Namespace, manager: Manager) -> AsyncIterator[str]:
-    probe = await manager.probe(instrument.number(instrument.one_word(args, "a number"), args))
+    probe = await manager.probe(args.number)
     async for record in instrument.records(probe, manager, args.lines or instrument.BACKLOG):
         yield as_json(record, args.look.json) if args.look.json != "off" else _line(record)
 

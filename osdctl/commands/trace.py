@@ -29,31 +29,33 @@ COLUMNS = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to do, and with which."""
-    parser.add_argument("verb", choices=("add", "remove", "list", "follow"), metavar="add|remove|list|follow")
-    parser.add_argument(
-        "words",
-        nargs="*",
-        metavar="SIGNATURE|N",
-        help="like 'libc:open(path: str, flags: int) -> int'; with messages BINARY:SYMBOL; or a number",
+    add, remove, _, follow = instrument.verbs(
+        parser,
+        {
+            "add": "print a line for each call of a function",
+            "remove": "detach",
+            "list": "list the traces",
+            "follow": "print the lines of one",
+        },
+    ).values()
+    add.add_argument(
+        "signature",
+        metavar="SIGNATURE",
+        help="like 'libc:open(path: str, flags: int) -> int'; with messages BINARY:SYMBOL or BINARY:0xADDRESS",
     )
-    instrument.add_scope(parser)
-    parser.add_argument("--entry", metavar="MESSAGE", help="with add: print this when the function is called")
-    parser.add_argument(
-        "--return",
-        dest="returned",
-        metavar="MESSAGE",
-        help="with add: print this when it returns, like \"'%%d' %% (retval)\"",
+    instrument.add_scope(add)
+    add.add_argument("--entry", metavar="MESSAGE", help="print this when the function is called")
+    add.add_argument(
+        "--return", dest="returned", metavar="MESSAGE", help="print this when it returns, like \"'%%d' %% (retval)\""
     )
-    parser.add_argument("-f", "--follow", action="store_true", help="with add: then print the lines, until Ctrl-C")
-    parser.add_argument("-n", "--lines", type=options.count, metavar="N", help="with follow: first the last N lines")
+    add.add_argument("-f", "--follow", action="store_true", help="then print the lines, until Ctrl-C")
+    remove.add_argument("numbers", nargs="+", type=instrument.number, metavar="N")
+    follow.add_argument("number", type=instrument.number, metavar="N")
+    follow.add_argument("-n", "--lines", type=options.count, metavar="N", help="first the last N lines")
 
 
 def run(args: argparse.Namespace, manager: Manager) -> Awaitable[str | Answer] | AsyncIterator[str]:
     """Do what the verb says."""
-    instrument.refuse_strays(args)
-    given = {"entry": args.entry is not None, "return": args.returned is not None, "follow": args.follow}
-    instrument.only_with(args, ("add",), **given)
-    instrument.only_with(args, ("follow",), lines=args.lines is not None)
     if args.verb == "add":
         return _add_and_follow(args, manager) if args.follow else _add(args, manager)
     if args.verb == "remove":
@@ -64,13 +66,12 @@ def run(args: argparse.Namespace, manager: Manager) -> Awaitable[str | Answer] |
 
 
 async def _new(args: argparse.Namespace, manager: Manager) -> Trace:
-    signature = instrument.one_word(args, "a signature, like 'search(n: int, name: str) -> int'")
     given = await instrument.scope(args, manager)
     if args.entry is not None:
         given["entry"] = ("s", args.entry)
     if args.returned is not None:
         given["return"] = ("s", args.returned)
-    trace = await manager.add_trace(signature, given)
+    trace = await manager.add_trace(args.signature, given)
     instrument.tell_troubles(trace)
     return trace
 
@@ -88,12 +89,11 @@ async def _add_and_follow(args: argparse.Namespace, manager: Manager) -> AsyncIt
 
 
 async def _remove(args: argparse.Namespace, manager: Manager) -> str:
-    found = [await manager.trace(each) for each in instrument.numbers(args)]
+    found = [await manager.trace(each) for each in args.numbers]
     return await instrument.remove(found, args, manager)
 
 
 async def _list(args: argparse.Namespace, manager: Manager) -> str:
-    instrument.no_words(args)
     look: Look = args.look
     traces = await manager.traces()
     if look.json != "off":
@@ -120,7 +120,7 @@ async def _list(args: argparse.Namespace, manager: Manager) -> str:
 
 
 async def _follow(args: argparse.Namespace, manager: Manager) -> AsyncIterator[str]:
-    trace = await manager.trace(instrument.number(instrument.one_word(args, "a number"), args))
+    trace = await manager.trace(args.number)
     async for line in _lines(trace, manager, args.lines or instrument.BACKLOG, args.look):
         yield line
 

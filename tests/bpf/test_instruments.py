@@ -273,7 +273,7 @@ def test_what_cannot_be_probed_is_refused_in_one_line(daemon: Daemon, run: Run) 
         ("probe", "add", ":serch", "--pid", pid): (4, "search"),
         ("probe", "add", ":search", "--pid", "999999"): (4, "no process 999999"),
         ("probe", "add", "search", "--pid", pid): (2, "has no colon"),
-        ("probe", "add", ":search"): (2, "add --target, --pid, --tid or --all"),
+        ("probe", "add", ":search"): (2, "one of the arguments -t/--target -p/--pid --tid --all is required"),
         ("probe", "add", ":search", "--all"): (2, "absolute path"),
         ("probe", "add", ":search", "--target", "7"): (4, "no target 7"),
         ("probe", "add", ":search", "--pid", pid, "--budget", "1000001"): (4, "at most 1000000"),

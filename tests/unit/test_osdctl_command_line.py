@@ -34,7 +34,10 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 
 
 def flags(parser: argparse.ArgumentParser) -> set[str]:
-    return {flag for action in parser._actions for flag in action.option_strings}
+    """The options of a command and of its verbs."""
+    own = {flag for action in parser._actions for flag in action.option_strings}
+    verbs = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return own.union(*(flags(verb) for action in verbs for verb in action.choices.values()))
 
 
 COMMON = flags(options.common()) | {"-h", "--help"}
@@ -97,6 +100,13 @@ def test_options_stand_before_or_behind_the_command(words):
     assert parse(*words).json == "short"
 
 
+def test_options_stand_between_a_verb_and_what_it_is_for():
+    args = parse("trace", "follow", "-n7", "--json=short", "3")
+    assert (args.number, args.lines, args.json) == (3, 7, "short")
+    args = parse("--json=pretty", "probe", "add", "--pid", "7", "--no-children", "libc:open")
+    assert (args.location, args.pid, args.children, args.json) == ("libc:open", 7, False, "pretty")
+
+
 def test_options_have_their_defaults():
     args = parse("list")
 
@@ -122,6 +132,16 @@ def test_options_have_their_defaults():
         ("anomalies", "-n", "4294967296"),
         ("plot", "1"),
         ("config", "destroy"),
+        ("probe",),
+        ("probe", "destroy"),
+        ("probe", "add", ":f"),
+        ("probe", "add", ":f", "--pid=1", "--tid=1"),
+        ("probe", "add", ":f", "--pid=x"),
+        ("probe", "stats", "first"),
+        ("probe", "remove"),
+        ("probe", "list", "1"),
+        ("trace", "stats", "1"),
+        ("trace", "follow"),
         (HOSTILE,),
     ],
 )
