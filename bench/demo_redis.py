@@ -170,7 +170,10 @@ def main() -> int:
     if os.geteuid() != 0:
         raise SystemExit("demonstration: must be root")
     with tempfile.TemporaryDirectory(prefix="osdetectord-demo-") as directory:
-        done = demonstrate(directory)
+        try:
+            done = demonstrate(directory)
+        except KeyboardInterrupt:
+            return 130
     say("both faults were told" if done else "a fault was NOT told")
     return 0 if done else 1
 

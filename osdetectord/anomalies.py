@@ -138,9 +138,10 @@ class Anomalies:
             recurrence=episode.recurrence,
             useful=old[0].useful if old else "",
         )
-        return replace(view, message=record.sentence(view))
+        return replace(view, message=old[0].message if old else record.sentence(view))
 
     def _blame(self, blame: Blame) -> BlameView:
-        onset_us = wall.of_monotonic_us(blame.onset_ns)
-        unit = self._units[blame.metric]
-        return BlameView(blame.metric, unit, blame.share, blame.observed, blame.low, blame.high, onset_us)
+        # no metric of a process is negative, whatever the spread of its past says
+        low, high = max(0.0, blame.low), max(0.0, blame.high)
+        unit, onset_us = self._units[blame.metric], wall.of_monotonic_us(blame.onset_ns)
+        return BlameView(blame.metric, unit, blame.share, blame.observed, low, high, onset_us)

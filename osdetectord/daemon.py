@@ -239,7 +239,7 @@ class Daemon:
             return
         if saved is None:
             return
-        self._watching.next_number = int(saved["next_number"])
+        self._watching.next_number = int(saved.get("next_number", 1))
         blind_s = max(0.0, (wall.now_us() - int(saved["alive_us"])) / 1e6)
         back = []
         for one in saved["targets"]:

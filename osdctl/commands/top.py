@@ -101,11 +101,13 @@ def _keyboard(keys: asyncio.Queue[str]) -> Iterator[None]:
     try:
         tty.setcbreak(descriptor)
         loop.add_reader(descriptor, read)
+        loop.add_signal_handler(signal.SIGINT, keys.put_nowait, "q")
         if task is not None:
             loop.add_signal_handler(signal.SIGTERM, task.cancel)
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
         loop.remove_reader(descriptor)
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 

@@ -39,34 +39,38 @@ def run(args: argparse.Namespace, manager: Manager) -> Awaitable[str | Answer] |
 
 
 async def _watch(args: argparse.Namespace, manager: Manager) -> Answer:
-    targets, status = await _start(args, manager)
-    return Answer(_told(targets, args.look), status)
+    targets, failures = await _start(args, manager)
+    for failure in failures:
+        output.remark(str(failure))
+    return Answer(_told(targets, args.look), failures[-1].status if failures else 0)
 
 
 async def _follow(args: argparse.Namespace, manager: Manager) -> AsyncIterator[str]:
     events = await manager.events()
-    targets, status = await _start(args, manager)
-    if status:
-        raise OsdctlError("not everything is watched, so nothing is followed")
+    targets, failures = await _start(args, manager)
+    last = None if targets else failures.pop()
+    for failure in failures:
+        output.remark(str(failure))
+    if last is not None:
+        raise last
     if args.look.json == "off":
         yield _told(targets, args.look)
     async for line in follow(manager, events, targets, args.look):
         yield line
 
 
-async def _start(args: argparse.Namespace, manager: Manager) -> tuple[list[Target], int]:
+async def _start(args: argparse.Namespace, manager: Manager) -> tuple[list[Target], list[OsdctlError]]:
     """Watch each; one that cannot be watched does not keep the others from it."""
     targets: list[Target] = []
-    status = 0
+    failures: list[OsdctlError] = []
     for spec in args.specs:
         try:
             targets.append(await manager.watch(spec, runtime=args.runtime, children=args.children))
         except NotRunning:
             raise
         except OsdctlError as error:
-            output.remark(str(error))
-            status = error.status
-    return targets, status
+            failures.append(error)
+    return targets, failures
 
 
 def _told(targets: list[Target], look: Look) -> str:
