@@ -203,10 +203,9 @@ def test_the_other_ways_of_the_cpu(way: str, program: Path, tmp_path: Path):
     config = {"snoop_cpu": way, "snoop_mem": "bcc_kernel", "interval": 0.3, "trace_multiprocess": True}
     run = snoop(tmp_path, config, "-c", str(program))
     rows = run.rows("cpu.csv")
+    own = [row for row in rows if row["PID"] == of_program(rows)]
     percent = sum(
-        float(row["CPU%"]) * (float(row["TIME"]) - float(before["TIME"]))
-        for before, row in itertools.pairwise(rows)
-        if before["PID"] == row["PID"] == of_program(rows)
+        float(row["CPU%"]) * (float(row["TIME"]) - float(before["TIME"])) for before, row in itertools.pairwise(own)
     )
 
     assert run.status == STATUS, run.told
@@ -216,7 +215,7 @@ def test_the_other_ways_of_the_cpu(way: str, program: Path, tmp_path: Path):
     else:
         assert {(row["ON CPU"], row["OFF CPU"]) for row in rows} == {("-1", "-1")}
         # what ran after the last look is seen by nobody
-        assert percent > 0.1 * THREADS * BURN_MS / 10
+        assert percent > 0.3 * THREADS * BURN_MS / 10
     memory = run.rows("mem.csv")
     assert max(int(row["SIZE(B)"]) for row in memory) > MAPPED
     assert all(int(row["NUM"]) > 10 for row in memory)
