@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "/var/cache") / "osdetectord-kernels"
-MIRROR = "http://deb.debian.org/debian-security"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 META = "linux-image-amd64"
 
@@ -44,7 +43,7 @@ class Image:
 
 def fetch(suite: str) -> Image:
     """The kernel that Debian's security archive has for a release now, such as ``bookworm``; kept from then on."""
-    apt = _Apt(CACHE / suite, f"deb [signed-by={KEYRING}] {MIRROR} {suite}-security main\n")
+    apt = _Apt(CACHE / suite, f"deb [signed-by={KEYRING}] {_security_archive()} {suite}-security main\n")
     package = apt.depends(META)
     release = package.removeprefix("linux-image-")
     directory = CACHE / release
@@ -54,6 +53,15 @@ def fetch(suite: str) -> Image:
         (directory / "complete").touch()
     held = {path.stem: path for path in (directory / "modules").iterdir()}
     return Image(release, directory / "vmlinuz", tuple(held[name] for name in MODULES if name in held))
+
+
+def _security_archive() -> str:
+    """Where this machine's own apt has Debian's security archive from."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = sorted({line.split()[0] for line in told.splitlines() if line.endswith("-security")})
+    assert found, "apt has no source of Debian's security archive"
+    return found[0]
 
 
 class _Apt:
