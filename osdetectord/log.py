@@ -11,7 +11,6 @@ from osdetectord.journal import Journal
 from osdetectord.logger import structlog
 
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
-LEVELS = ("debug", "info", "warning", "error")
 _SEVERITY = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -51,7 +50,8 @@ def under_systemd() -> bool:
 
 
 def configure(journal: Journal, level: str) -> None:
-    """Set structlog up for the whole process; ``level`` is one of :data:`LEVELS`.
+    """Set structlog up for the whole process; ``level`` is one of
+    :data:`osdetectord.config.LOG_LEVELS`.
 
     May be called again with another level.
     """
