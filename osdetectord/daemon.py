@@ -147,6 +147,7 @@ class Daemon:
         for view in self._history.close_open(wall.now_us()):
             self._tell(record.closed(view, "osdetectord was away at its end"))
         await self._restore()
+        self._mind_strangers()
         self._tell_status()
         self._ticker.start()
         tasks = [
@@ -388,6 +389,7 @@ class Daemon:
         target, new = await self._watching.watch(spec, not options.get("runtime", False), follow)
         if new:
             logger.info("watching %s as target %d, asked by uid %d", target.spec, target.number, asked_by.uid)
+            self._mind_strangers()
             self._save()
             self._bus.target_added(self._watching.view(target))
             self._bus.manager_changed(["Targets"])
@@ -484,6 +486,7 @@ class Daemon:
         for series in self._watching.remove(target.number):
             self._anomalies.ended(series, "no longer watched")
             self._worker.remove(series)
+        self._mind_strangers()
         self._save()
         self.instruments.target_removed(target.number)
         self._bus.target_removed(target.number)
@@ -523,8 +526,11 @@ class Daemon:
         many = f"{processes} process{'es' if processes != 1 else ''}"
         return f"watching {targets} ({many}){': ' if told else ''}{', '.join(told)}"
 
-    def _tell_status(self) -> None:
+    def _mind_strangers(self) -> None:
+        """Have the kernel tell of new programs while a target may match one."""
         self._sampler.report_strangers(any(target.spec.kind is not SpecKind.PID for target in self._watching))
+
+    def _tell_status(self) -> None:
         status = self._say_status()
         if status != self._status:
             self._status = status
