@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from osdetectord import proc
 from osdetectord.bpf.ring import Ring
 from osdetectord.bpf.syscall import Map, Program, close_all, online_cpus, open_raw_tracepoint, possible_cpus
-from osdetectord.bpf.uprobe import WAYS, Uprobes
+from osdetectord.bpf.uprobe import WAYS, Rings, Uprobes
 from osdetectord.collector import Collector
 from osdetectord.collectors import layout, syscall_log, uprobe
 from osdetectord.collectors.registry import COLLECTORS, sources, without_kernel
@@ -362,8 +362,8 @@ class Kernel:
             if ring is not None:
                 ring.close()
         close_all(getattr(self, "_log_links", []))
-        for ring in self.uprobes.rings.values() if hasattr(self, "uprobes") else ():
-            ring.close()
+        if hasattr(self, "uprobes") and self.uprobes.rings is not None:
+            self.uprobes.rings.close()
         close_all(self._all)
         self._all = []
 
@@ -395,7 +395,6 @@ def _runtime_directory() -> str | None:
 
 
 def _uprobes(answer: Mapping[str, Any], descriptors: Sequence[int]) -> Uprobes:
-    page = os.sysconf("SC_PAGESIZE")
     fds = {name: descriptors[index] for name, index in answer["maps"].items()}
     told = answer["uprobes"]
     return Uprobes(
@@ -406,7 +405,7 @@ def _uprobes(answer: Mapping[str, Any], descriptors: Sequence[int]) -> Uprobes:
             name: Map(fds[name], table.key, table.value, uprobe.CAPACITY[name], table.per_cpu)
             for name, table in uprobe.TABLES.items()
         },
-        rings={name: Ring(fds[name], uprobe.PAGES[name] * page, record) for name, record in uprobe.RINGS.items()},
+        rings=Rings(Map(fds[uprobe.RING_TABLE], "<u4", "<u4", len(uprobe.RINGS), per_cpu=False)),
     )
 
 
@@ -415,7 +414,7 @@ def _plan(sizes: Sizes, tree: str, uprobe_ways: Sequence[str], wanted: Sequence[
         "tree": tree,
         "sources": [str(path) for path in sources()],
         "defines": sizes.defines(),
-        "maps": [*layout.TABLES, layout.RING, syscall_log.RING, *uprobe.TABLES, *uprobe.RINGS],
+        "maps": [*layout.TABLES, layout.RING, syscall_log.RING, *uprobe.TABLES, uprobe.RING_TABLE],
         "programs": ["command", "cpu_flush", *syscall_log.PROGRAMS.values()],
         "uprobes": uprobe.PROGRAMS,
         "uprobe_ways": list(uprobe_ways),

@@ -18,13 +18,14 @@ from numpy.typing import DTypeLike, NDArray
 
 NUMBER = {"x86_64": 321, "aarch64": 280}.get(platform.machine(), 280)
 
-LOOKUP, UPDATE, DELETE = 1, 2, 3
+CREATE, LOOKUP, UPDATE, DELETE = range(4)
 PROG_TEST_RUN = 10
 PROG_GET_NEXT_ID = 11
 RAW_TRACEPOINT_OPEN = 17
 LOOKUP_BATCH, DELETE_BATCH = 24, 27
 
 TEST_RUN_ON_CPU = 1
+RINGBUF = 27
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _call = _libc.syscall
@@ -66,6 +67,12 @@ def open_raw_tracepoint(program: int, name: str) -> int:
     """Attach a program; the link lives as long as the descriptor returned."""
     text = ctypes.create_string_buffer(name.encode())
     return bpf(RAW_TRACEPOINT_OPEN, _attributes("<QI", 16, ctypes.addressof(text), program))
+
+
+def create_ring(size: int) -> int:
+    """Descriptor of a new ring buffer of so many bytes, a power of two; raises OSError."""
+    # map_type key_size value_size max_entries map_flags
+    return bpf(CREATE, _attributes("<IIIII", 72, RINGBUF, 0, 0, size, 0))
 
 
 class Program:

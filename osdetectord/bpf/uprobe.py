@@ -14,9 +14,14 @@ import platform
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from osdetectord.bpf.ring import Ring
-from osdetectord.bpf.syscall import Map, bpf
+from osdetectord.bpf.syscall import Map, bpf, create_ring
+from osdetectord.collectors.uprobe import PAGES, RINGS
 from osdetectord.core import HookView
 
 LINK_CREATE = 28
@@ -38,6 +43,52 @@ _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
 
 
+class Rings:
+    """The rings of calls and events: there only while somebody is probed, as they hold megabytes.
+
+    Parameters
+    ----------
+    table
+        The array in which the programs find them.
+    """
+
+    def __init__(self, table: Map) -> None:
+        self._table = table
+        self._rings: dict[str, Ring] = {}
+
+    def open(self) -> None:
+        """Make them, if they are not there; raises OSError."""
+        if self._rings:
+            return
+        try:
+            for index, (name, record) in enumerate(RINGS.items()):
+                size = PAGES[name] * os.sysconf("SC_PAGESIZE")
+                fd = create_ring(size)
+                try:
+                    self._rings[name] = Ring(fd, size, record)
+                    self._table.set(index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
+                finally:
+                    # the table and the mapping hold it
+                    os.close(fd)
+        except OSError:
+            self.close()
+            raise
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Take what is in a ring, oldest first; nothing where it is not open."""
+        ring = self._rings.get(name)
+        return np.zeros(0, dtype=RINGS[name]) if ring is None else ring.read()
+
+    def close(self) -> None:
+        """Give their memory back; what is in them is lost."""
+        if not self._rings:
+            return
+        self._table.delete(np.arange(len(RINGS), dtype=self._table.key))
+        for ring in self._rings.values():
+            ring.close()
+        self._rings = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Uprobes:
     """What the loader made for functions of user programs.
@@ -50,15 +101,17 @@ class Uprobes:
         Why no better way works.
     programs
         Descriptors by name.
-    maps, rings
+    maps
         By name.
+    rings
+        Of calls and events; None where neither way works.
     """
 
     way: str
     why: str
     programs: Mapping[str, int] = field(default_factory=dict)
     maps: Mapping[str, Map] = field(default_factory=dict)
-    rings: Mapping[str, Ring] = field(default_factory=dict)
+    rings: Rings | None = None
 
     def hook_view(self) -> HookView:
         """How functions of user programs are probed here, and why no better way works."""

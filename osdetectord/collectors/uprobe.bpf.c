@@ -82,8 +82,19 @@ BPF_TABLE("lru_hash", struct probe_frame_key, struct probe_frame, probe_frames, 
 // BPF_F_NO_PREALLOC: takes memory only when it is used
 BPF_F_TABLE("hash", struct probe_sum_key, struct probe_sum, probe_sums, MAX_PROBE_SUMS, 1);
 BPF_TABLE("array", u32, struct probe_sum, probe_no_sum, 1);
-BPF_RINGBUF_OUTPUT(probe_calls, PROBE_CALL_PAGES);
-BPF_RINGBUF_OUTPUT(probe_events, PROBE_EVENT_PAGES);
+// Rings of calls and of events are there only while something is probed; collectors/uprobe.py has the same order.
+#define PROBE_RING_CALLS 0
+#define PROBE_RING_EVENTS 1
+#define PROBE_RINGS 2
+BPF_RINGBUF_OUTPUT(probe_ring_shape, 1);
+BPF_ARRAY_OF_MAPS(probe_rings, "probe_ring_shape", PROBE_RINGS);
+
+static __always_inline void *probe_reserve(u32 which, u64 size)
+{
+    void *ring = probe_rings.lookup(&which);
+
+    return ring ? bpf_ringbuf_reserve(ring, size, 0) : 0;
+}
 
 // Time on a CPU of the current thread: by its switches where they are seen, else as the scheduler last noted it.
 static __always_inline u64 probe_cpu_clock(u32 tid, void *task, u32 *exact)
@@ -226,7 +237,7 @@ int probe_enter(struct pt_regs *ctx)
         }
     }
     if (flags & PROBE_TRACE_ENTRY) {
-        struct probe_event *e = probe_events.ringbuf_reserve(sizeof(struct probe_event));
+        struct probe_event *e = probe_reserve(PROBE_RING_EVENTS, sizeof(struct probe_event));
         if (e) {
             e->cookie = cookie;
             e->time_ns = now;
@@ -244,7 +255,7 @@ int probe_enter(struct pt_regs *ctx)
             e->texts = texts;
             e->depth = depth;
             PROBE_READ_TEXTS(e, texts, f.unread);
-            probe_events.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+            bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
         } else {
             f.unread = texts;
             probe_lose(PROBE_LOST_EVENT);
@@ -343,7 +354,7 @@ int probe_return(struct pt_regs *ctx)
             if (taken > sum->longest_ns)
                 sum->longest_ns = taken;
         }
-        struct probe_call *c = probe_calls.ringbuf_reserve(sizeof(struct probe_call));
+        struct probe_call *c = probe_reserve(PROBE_RING_CALLS, sizeof(struct probe_call));
         if (c) {
             c->cookie = cookie;
             c->entered_ns = f->entered_ns;
@@ -360,13 +371,13 @@ int probe_return(struct pt_regs *ctx)
             c->tid = stack->tid;
             c->depth = depth;
             c->flags = told;
-            probe_calls.ringbuf_submit(c, BPF_RB_NO_WAKEUP);
+            bpf_ringbuf_submit(c, BPF_RB_NO_WAKEUP);
         } else {
             probe_lose(PROBE_LOST_CALL);
         }
     }
     if (flags & PROBE_TRACE_RETURN || (flags & PROBE_TRACE_RETRY && f->unread)) {
-        struct probe_event *e = probe_events.ringbuf_reserve(sizeof(struct probe_event));
+        struct probe_event *e = probe_reserve(PROBE_RING_EVENTS, sizeof(struct probe_event));
         if (!e) {
             probe_lose(PROBE_LOST_EVENT);
             return 0;
@@ -389,7 +400,7 @@ int probe_return(struct pt_regs *ctx)
         e->texts = texts;
         e->depth = depth;
         PROBE_READ_TEXTS(e, texts, missing);
-        probe_events.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+        bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
     }
     return 0;
 }

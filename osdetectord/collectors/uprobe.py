@@ -168,10 +168,14 @@ CAPACITY = {
 }
 """Entries; ``allocations`` and the sums take memory only where they are used."""
 
-PAGES = {"probe_calls": 256, "probe_events": 512}
-"""Size of each ring."""
+RING_TABLE = "probe_rings"
+"""The array of the rings."""
 
 RINGS = {"probe_calls": CALL, "probe_events": EVENT}
+"""Records of each ring, in the order of the array."""
+
+PAGES = {"probe_calls": 256, "probe_events": 2048}
+"""Size of each ring."""
 
 DEFINES = {
     "MAX_PROBE_RULES": CAPACITY["probe_rules"],
@@ -184,8 +188,6 @@ DEFINES = {
     "MAX_ALLOCATION_STACKS": CAPACITY["allocation_stacks"],
     "MAX_ALLOCATION_THREADS": CAPACITY["allocation_threads"],
     "PROBE_LOST_CAUSES": len(LOST),
-    "PROBE_CALL_PAGES": PAGES["probe_calls"],
-    "PROBE_EVENT_PAGES": PAGES["probe_events"],
     "PROBE_BUCKETS": BUCKETS,
     "PROBE_FIRST_POWER": FIRST_POWER,
     "PROBE_DEPTH": DEPTH,

@@ -386,6 +386,8 @@ class Probes:
         key = cookie.to_bytes(8, "little")
         rules.set(key, rule.tobytes())
         try:
+            if self._uprobes.rings is not None:
+                self._uprobes.rings.open()
             # a return without its entry is passed over, an entry without its return would not be
             if returns:
                 links += self._uprobes.attach("probe_return", place.path, place.offset, cookie, pid, True)
@@ -393,6 +395,7 @@ class Probes:
         except OSError as error:
             _close(links)
             rules.delete(np.array([cookie], dtype=np.uint64))
+            self._close_unused_rings()
             raise _refused(error, probe, place, pid) from None
         probe.attached[pid] = _Attachment(cookie, place, tuple(links))
         self._owner[cookie] = probe
@@ -500,11 +503,12 @@ class Probes:
     def drain(self, now_ns: int) -> tuple[NDArray[Any], tuple[TraceLine, ...]]:
         """Calls and lines since the last time; more often than once a second keeps the rings from running over."""
         with self._lock:
-            if not self._uprobes.way:
+            rings = self._uprobes.rings
+            if rings is None:
                 return np.zeros(0, dtype=CALL), ()
-            calls = self._read_calls()
+            calls = self._calls(rings.read("probe_calls"))
             lines: list[TraceLine] = []
-            for event in uprobe.events_of(self._uprobes.rings["probe_events"].read()):
+            for event in uprobe.events_of(rings.read("probe_events")):
                 probe = self._owner.get(event.cookie)
                 if probe is not None and probe.form is not None:
                     lines += self._lines(probe, probe.form, event)
@@ -512,8 +516,7 @@ class Probes:
             lines.sort(key=lambda line: line.time_ns)
             return calls, tuple(lines)
 
-    def _read_calls(self) -> NDArray[Any]:
-        records = self._uprobes.rings["probe_calls"].read()
+    def _calls(self, records: NDArray[Any]) -> NDArray[Any]:
         numbers = {cookie: probe.number for cookie, probe in self._owner.items() if probe.form is None}
         cookies, at = np.unique(records["cookie"], return_inverse=True)
         known = np.array([numbers.get(int(cookie), 0) for cookie in cookies], dtype=np.uint32)
@@ -635,6 +638,11 @@ class Probes:
         for cookie in self._retired:
             del self._owner[cookie]
         self._retired = []
+        self._close_unused_rings()
+
+    def _close_unused_rings(self) -> None:
+        if not self._owner and self._uprobes.rings is not None:
+            self._uprobes.rings.close()
 
     def _enforce(self, now_ns: int) -> tuple[Detached, ...]:
         """Detach what was called too often: judged over a second, or at once where a second's worth is spent."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from osdetectord.bpf.kernel import Kernel, Sizes
+from osdetectord.collectors import uprobe
 from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchSymbol, NoSuchTarget, Unsupported
 from osdetectord.probing.allocations import Allocations
 from osdetectord.probing.probes import DEFAULT_BUDGET, Probes, ProbeTick
@@ -286,9 +287,9 @@ def test_time_on_a_cpu_is_by_the_scheduler(kernel: Kernel, probes: Probes, run: 
 
     assert len(burnt) == len(dozed) == 17
     assert calls["cpu_exact"].all()
-    # the clock that the program looks at is charged a little earlier at each switch
-    assert (burnt["cpu_ns"] > 29.9e6).all()
-    assert np.median(burnt["cpu_ns"]) < 36e6
+    # the clock that the program looks at is charged a little earlier at each switch, of which a busy machine has many
+    assert (burnt["cpu_ns"] > 10e6).all()
+    assert 29e6 < np.median(burnt["cpu_ns"]) < 36e6
     assert (dozed["cpu_ns"] < dozed["returned_ns"] - dozed["entered_ns"] - 25e6).all()
     assert (dozed["voluntary"] >= 1).all()
     assert (calls["cpu_ns"] <= calls["returned_ns"] - calls["entered_ns"]).all()
@@ -742,6 +743,30 @@ def test_the_price_is_measured_and_said(allocations: Allocations) -> None:
 
 
 # ---- the edge
+
+
+def mapped_rings() -> int:
+    """Bytes of the kernel's rings that this process maps."""
+    spans = [
+        line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if "bpf-map" in line
+    ]
+    return sum(int(last, 16) - int(first, 16) for first, last in spans)
+
+
+def test_rings_take_memory_only_while_something_is_attached(probes: Probes, kernel: Kernel, run: Run) -> None:
+    before = mapped_rings()
+    process = run("search", "101")
+    for _ in range(2):
+        number = probes.add_probe(":search", pids=[process.pid])
+        assert mapped_rings() - before > sum(uprobe.PAGES.values()) * os.sysconf("SC_PAGESIZE")
+        process.work()
+        assert len(tick(probes).calls) == 101
+        probes.remove(number)
+        tick(probes)
+        assert mapped_rings() == before
+    with pytest.raises(NoSuchSymbol):
+        probes.add_probe(":serch", pids=[process.pid])
+    assert mapped_rings() == before
 
 
 def test_the_probe_ends_with_its_descriptors(run: Run, programs: dict[str, Path]) -> None:
