@@ -51,6 +51,8 @@ static __always_inline int log_syscall(s32 nr, u64 value, bool leave)
         r->pid = ids >> 32;
         r->tid = ids;
     }
+    // before f3f213497797 (6.4) the helper leaves what follows the name as it was
+    __builtin_memset(r->comm, 0, sizeof(r->comm));
     bpf_get_current_comm(r->comm, sizeof(r->comm));
     syscall_log.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
     return 0;

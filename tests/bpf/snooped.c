@@ -54,6 +54,7 @@ static void burn(void)
 static void *thread(void *unused)
 {
     call(THREAD_CALLS);
+    usleep(400000);  // whoever samples has a sample from before
     burn();
     usleep(700000);
     return unused;

@@ -47,7 +47,7 @@ def run(image: Image, command: str, directory: Path, timeout_s: float) -> None:
             out.write(b"\nswitched off: the time is up\n")
     for file in (disk, initramfs):
         file.unlink()
-    assert (results / "ended").exists(), f"{image.release} ended early: {_tail(console)}{_tail(results / 'output')}"
+    assert (results / "ended").exists(), f"{image.release} ended early: {_said(console)}{_said(results / 'output')}"
 
 
 def _write_initramfs(image: Image, tree: Path, to: Path) -> None:
@@ -64,5 +64,8 @@ def _write_initramfs(image: Image, tree: Path, to: Path) -> None:
         subprocess.run(["cpio", "--quiet", "-o", "-H", "newc"], cwd=tree, input=names.encode(), stdout=out, check=True)
 
 
-def _tail(path: Path) -> str:
-    return path.read_text(errors="replace")[-3000:] if path.exists() else ""
+def _said(path: Path) -> str:
+    """What a file ends with; from the first complaint of the kernel on, if there is one."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    complaint = text.find("BUG: ")
+    return text[-3000:] if complaint < 0 else text[complaint : complaint + 6000]
