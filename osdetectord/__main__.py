@@ -7,6 +7,14 @@ import os
 import sys
 from pathlib import Path
 
+from osdetectord.lean import without
+
+# OpenSSL, for asyncio's TLS and for the digests behind numpy's seeds: 5 MB that a daemon never uses
+with without("ssl", "_hashlib"):
+    import asyncio
+
+    import numpy  # noqa: F401
+
 from osdetectord import __version__
 from osdetectord.config import DIRECTORY, load, show
 from osdetectord.detection.settings import Settings
@@ -50,9 +58,7 @@ def main() -> int:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    # imported here, so that a look at the configuration needs neither bus nor numbers
-    import asyncio
-
+    # imported here, so that a look at the configuration needs no bus
     from osdetectord import log
     from osdetectord.daemon import Options, serve
     from osdetectord.journal import Journal

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args, get_origin, get_type_hints
-from xml.sax.saxutils import quoteattr
 
 from osdetectord.bus.adapter import Variant, complete_types, encode
 
@@ -167,25 +166,25 @@ def _signature(hint: object) -> str:
 
 
 def _xml(interface: type[Interface[Any]]) -> str:
-    lines = [f"  <interface name={quoteattr(interface.name)}>"]
+    # names and signatures of D-Bus have no characters that XML would want quoted
+    lines = [f'  <interface name="{interface.name}">']
     for method in interface.methods.values():
-        lines.append(f"    <method name={quoteattr(method.name)}>")
+        lines.append(f'    <method name="{method.name}">')
         lines += [_argument(name, signature, ' direction="in"') for name, signature in method.arguments]
         if method.returns:
             lines.append(_argument("", method.returns, ' direction="out"'))
         lines.append("    </method>")
     for signal in interface.signals:
-        lines.append(f"    <signal name={quoteattr(signal.name)}>")
+        lines.append(f'    <signal name="{signal.name}">')
         lines += [_argument(name, signature, "") for name, signature in signal.arguments]
         lines.append("    </signal>")
     lines += [
-        f'    <property name={quoteattr(each.name)} type={quoteattr(each.signature)} access="read"/>'
-        for each in interface.properties
+        f'    <property name="{each.name}" type="{each.signature}" access="read"/>' for each in interface.properties
     ]
     lines.append("  </interface>\n")
     return "\n".join(lines)
 
 
 def _argument(name: str, signature: str, direction: str) -> str:
-    named = f" name={quoteattr(name)}" if name else ""
-    return f"      <arg{named} type={quoteattr(signature)}{direction}/>"
+    named = f' name="{name}"' if name else ""
+    return f'      <arg{named} type="{signature}"{direction}/>'

@@ -7,7 +7,6 @@ import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-from xml.sax.saxutils import quoteattr
 
 from osdetectord.bus import adapter
 from osdetectord.bus.adapter import Variant
@@ -263,7 +262,7 @@ class Service:
             parts += [shown.xml, _STANDARD_XML]
         if path == self._objects.root:
             parts.append(_OBJECT_MANAGER_XML)
-        parts += [f"  <node name={quoteattr(child)}/>\n" for child in self._objects.children(path)]
+        parts += [f'  <node name="{child}"/>\n' for child in self._objects.children(path)]
         return "".join([*parts, "</node>\n"])
 
     # --- what the objects tell
