@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,8 @@ from osdetectord.errors import ConfigError
 
 DIRECTORY = Path("/etc/osdetectord")
 MAIN, DETECTORS, DROP_INS = "osdetectord.yml", "detectors.yml", "conf.d"
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]iB|)")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -29,7 +32,11 @@ class Config:
     max_targets, max_processes
         Bounds on what may be watched at once.
     history_s
-        Seconds of samples kept for ``osdctl plot`` and evidence.
+        Seconds for which samples are kept as they were taken; to 24 times that a row stands for 10 s, then for 60 s.
+    history_days
+        Days after which samples and anomalies are forgotten.
+    history_bytes
+        What samples and anomalies may take on the disk; the oldest go first.
     log_level
         One of :data:`LOG_LEVELS`.
     detection
@@ -41,6 +48,8 @@ class Config:
     max_targets: int = 256
     max_processes: int = 4096
     history_s: int = 3600
+    history_days: int = 30
+    history_bytes: int = 256 << 20
     log_level: str = "info"
     detection: Mapping[str, Any] = field(default_factory=dict)
 
@@ -69,6 +78,18 @@ def _whole(low: int, high: int) -> Callable[[object], object]:
     return check
 
 
+def _size(low: int, high: int) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+        if found is not None:
+            value = round(float(found[1]) * _UNITS[found[2]])
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"a size from {low >> 20} MiB to {high >> 40} TiB, like 256 MiB")
+        return value
+
+    return check
+
+
 def _yes_no(value: object) -> object:
     if not isinstance(value, bool):
         raise ValueError("yes or no")
@@ -90,6 +111,8 @@ _SCHEMA: dict[str, Callable[[object], object]] = {
     "max_targets": _whole(1, 100_000),
     "max_processes": _whole(1, 65_536),
     "history_s": _whole(60, 604_800),
+    "history_days": _whole(1, 3660),
+    "history_bytes": _size(1 << 20, 1 << 40),
     "log_level": _one_of(*LOG_LEVELS),
 }
 

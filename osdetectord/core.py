@@ -238,7 +238,10 @@ class Core(Protocol):
     def series(
         self, target: int, metrics: Sequence[str], since_us: int, max_points: int
     ) -> Mapping[str, tuple[Sequence[int], Sequence[float]]]:
-        """By metric: times in wall-clock microseconds, and samples summed over the target's processes."""
+        """By name: times in wall-clock microseconds, and samples summed over the target's processes.
+
+        A name is a metric's, or that with ``:min``, ``:max``, ``:low`` or ``:high``.
+        """
 
     def evidence(self, anomaly: int) -> bytes:
         """What the anomaly rests on, as JSON: the record and its series from before its onset."""

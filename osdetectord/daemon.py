@@ -25,9 +25,10 @@ from osdetectord.config import Config, load
 from osdetectord.core import AnomalyView, Caller, DetectorView, HookView, ManagerView, TargetView
 from osdetectord.detection.settings import Settings
 from osdetectord.errors import ConfigError, InvalidArgument, OsdetectorError
-from osdetectord.history import History
+from osdetectord.history import PARTS, History
 from osdetectord.instruments import Instruments, Share
 from osdetectord.journal import Journal
+from osdetectord.keeping import Keeping
 from osdetectord.logger import get_logger
 from osdetectord.matching import Matcher
 from osdetectord.notify import Notifier
@@ -100,7 +101,7 @@ class Daemon:
         path = options.state_dir / HISTORY if options.state_dir else None
         self._history, trouble = History.open(path, names)
         if trouble:
-            logger.warning("%s", trouble)
+            self._tell(Record(trouble, record.WARNING, {"MESSAGE_ID": record.LOSSES}))
         self._watching: Watching
         # a process may be watched for a target, for a probe, or for both
         self.instruments = Instruments(
@@ -125,6 +126,7 @@ class Daemon:
         self._cost = _Cost()
         # the disk may be slow; the loop and the caller of Watch are not to wait for it
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._keeping = Keeping(self._history, self._disk)
 
     # ---- life
 
@@ -219,11 +221,7 @@ class Daemon:
             for target in self._watching.rescan():
                 self._changed(target)
             self._save()
-            try:
-                self._history.flush()
-                self._history.thin(wall.now_us() - self._config.history_s * 1_000_000)
-            except OSError as error:
-                logger.error("%s", error)
+            self._keeping.tidy(self._config)
             self._tell_losses()
             self._cost.measure()
             self._bus.manager_changed(["SelfCost"])
@@ -296,10 +294,7 @@ class Daemon:
                 self._worker.add(series, member.program)
             if member.told:
                 judged.append(at)
-        for target in self._watching:
-            row = self._watching.row(target)
-            if row is not None:
-                self._history.add(target.number, now_us, row)
+        self._keeping.take(now_us, self._watching)
         if judged:
             part = np.array(judged)
             self._worker.send(replace(frame, series=frame.series[part], values=frame.values[part]))
@@ -415,8 +410,11 @@ class Daemon:
         self._watching.get(target)
         known = [metric.name for metric in self._sampler.metrics]
         for name in metrics:
-            if name not in known:
-                raise InvalidArgument(f"no metric {name!r}")
+            metric, colon, part = name.partition(":")
+            if metric not in known:
+                raise InvalidArgument(f"no metric {metric!r}")
+            if colon and part not in PARTS:
+                raise InvalidArgument(f"{name!r} ends with {part!r}, expected one of {', '.join(filter(None, PARTS))}")
         with suppress(OSError):
             self._history.flush()
         return self._history.series(target, metrics or known, since_us, max_points)
@@ -541,6 +539,7 @@ class Daemon:
             **self._sampler.lost(),
             **self._bus.lost,
             **self.instruments.lost(),
+            **self._keeping.lost(),
             "detector.frames": self._worker.dropped_frames,
             "collector.ticks": self._ticker.skipped,
         }

@@ -1,35 +1,62 @@
-"""Samples and anomalies of the last days, in an SQLite file."""
+"""Samples, expected ranges and anomalies of the last days, in an SQLite file that keeps within its size."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from osdetectord import thinning
 from osdetectord.core import AnomalyView, BlameView
+from osdetectord.thinning import BAND, SAMPLE, STEPS, SUMMARY, Rows
+
+PARTS = {"": 0, "min": 1, "max": 2, "low": 0, "high": 1}
+"""What may be asked of a metric behind a colon, and the part of a row that holds it."""
+_EXPECTED = ("low", "high")
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS metric (number INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL);
-CREATE TABLE IF NOT EXISTS sample (
-    target INTEGER NOT NULL, time_us INTEGER NOT NULL, numbers BLOB NOT NULL, row BLOB NOT NULL,
-    PRIMARY KEY (target, time_us)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS columns (number INTEGER PRIMARY KEY, names TEXT UNIQUE NOT NULL);
+CREATE TABLE IF NOT EXISTS row (
+    band INTEGER NOT NULL, step_s INTEGER NOT NULL, target INTEGER NOT NULL, time_us INTEGER NOT NULL,
+    columns INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS row_of_target ON row (target, band, time_us);
+CREATE INDEX IF NOT EXISTS row_by_age ON row (step_s, time_us);
 CREATE TABLE IF NOT EXISTS anomaly (
     number INTEGER PRIMARY KEY, target INTEGER NOT NULL, opened_us INTEGER NOT NULL, closed_us INTEGER NOT NULL,
     view TEXT NOT NULL, evidence BLOB NOT NULL DEFAULT x'');
 CREATE INDEX IF NOT EXISTS anomaly_opened ON anomaly (opened_us);
 """
-_VERSION = 1
+_VERSION = 2
+_MOST_THINNED = 20_000
+"""Rows that are thinned at once."""
+_MOST_UNWRITTEN = 1000
+"""Anomalies that are kept in memory while the disk takes none."""
+_SLICES = 20
+"""What is dropped at once for want of room is this part of the time that the history spans."""
+_MOST_IN_MEMORY = 16 << 20
+_NOT_WHOLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-class CorruptHistory(Exception):
-    """The file was not whole; a new one was begun, and the old one stands under the name in the message."""
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows of one target that have the same columns and stand for equally long; ``numbers`` are SQLite's."""
+
+    band: int
+    columns: int
+    target: int
+    times_us: NDArray[np.int64]
+    weight: float
+    numbers: list[int]
+    rows: Rows
 
 
 class History:
@@ -46,17 +73,27 @@ class History:
     def __init__(self, path: Path | None, metrics: Sequence[str]) -> None:
         self._path = path
         self._db = _connect(path)
-        self._numbers = self._number(metrics)
-        self._waiting: list[tuple[int, int, bytes, bytes]] = []
+        self._columns = self._number(metrics)
+        self._waiting: list[tuple[int, int, int, int, int, bytes]] = []
+        self._unwritten: dict[int, tuple[AnomalyView, bytes | None]] = {}
+        self.lost_rows = 0
+        """Rows that the disk did not take."""
 
     @classmethod
     def open(cls, path: Path | None, metrics: Sequence[str]) -> tuple[History, str]:
-        """Return the history and, where the old file was corrupt and set aside, a sentence on it."""
+        """Return the history and, where it is not the one of the file, a sentence on it.
+
+        A file that is not whole is set aside; on a disk that takes nothing the history is kept in memory.
+        """
         try:
             return cls(path, metrics), ""
         except sqlite3.DatabaseError as error:
             if path is None:
                 raise
+            # the low byte is the kind of error; our own findings have none
+            code = getattr(error, "sqlite_errorcode", None)
+            if code is not None and code & 0xFF not in _NOT_WHOLE:
+                return cls(None, metrics), f"the history is kept in memory only, {path} can't be used: {error}"
             aside = path.with_name(path.name + ".corrupt")
             path.replace(aside)
             for suffix in ("-wal", "-shm"):
@@ -64,9 +101,16 @@ class History:
                     path.with_name(path.name + suffix).unlink()
             return cls(path, metrics), f"the history was not whole ({error}); it is set aside as {aside}"
 
+    # ---- samples
+
     def add(self, target: int, time_us: int, row: NDArray[np.float64]) -> None:
         """Queue a row of samples, shape ``(metrics,)``; :meth:`flush` writes it."""
-        self._waiting.append((target, time_us, self._numbers, row.astype("<f4").tobytes()))
+        self._waiting.append((0, 0, target, time_us, self._columns, row.astype("<f4").tobytes()))
+
+    def add_expected(self, target: int, time_us: int, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+        """Queue the range that was expected of each metric; it stands for the finest step."""
+        data = np.stack([low, high]).astype("<f4").tobytes()
+        self._waiting.append((1, STEPS[0].step_s, target, time_us, self._columns, data))
 
     def flush(self) -> None:
         """Write what waits.
@@ -74,62 +118,137 @@ class History:
         Raises
         ------
         OSError
-            If the disk is full or gone; what waited is lost then, and nothing else.
+            If the disk is full or gone; samples that waited are lost then and counted, anomalies wait on.
         """
         waiting, self._waiting = self._waiting, []
         try:
             with self._db:
-                self._db.executemany("INSERT OR REPLACE INTO sample VALUES (?, ?, ?, ?)", waiting)
+                self._write_rows(waiting)
         except sqlite3.Error as error:
+            self.lost_rows += len(waiting)
             raise OSError(f"{len(waiting)} rows of history are lost: {error}") from None
+        self._write_anomalies()
 
-    def thin(self, before_us: int) -> None:
-        """Forget samples from before ``before_us``."""
+    def thin(self, now_us: int, full_s: float, keep_s: float, most_bytes: int) -> None:
+        """Make old samples coarser, and forget the oldest of everything.
+
+        Parameters
+        ----------
+        now_us
+            The present.
+        full_s
+            Age to which samples stay as they were taken.  To 24 times that, a row stands for 10 s; then for 60 s.
+        keep_s
+            Age at which samples and anomalies are forgotten.
+        most_bytes
+            What all of it may take; the oldest goes first.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or gone.
+        """
+        most_bytes = most_bytes if self._path else min(most_bytes, _MOST_IN_MEMORY)
         try:
             with self._db:
-                self._db.execute("DELETE FROM sample WHERE time_us < ?", (before_us,))
+                for at, step in enumerate(STEPS):
+                    self._coarsen(step, now_us - round(full_s * 24**at * 1e6))
+                self._forget(now_us - round(keep_s * 1e6))
+            while self.used_bytes() > most_bytes and self._drop_oldest():
+                # pages that are free again are written anew; they go back to the disk where the limit has fallen
+                self._db.executescript("PRAGMA incremental_vacuum")
         except sqlite3.Error as error:
             raise OSError(f"the history can't be thinned: {error}") from None
+
+    def checkpoint(self) -> None:
+        """Carry what was written from the log into the file, for a thread that may wait for the disk.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or gone; the log goes on.
+        """
+        if self._path is None:
+            return
+        try:
+            db = sqlite3.connect(self._path, timeout=5.0)
+            try:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            raise OSError(f"the history's log can't be carried into its file: {error}") from None
+
+    def used_bytes(self) -> int:
+        """Return what samples and anomalies take."""
+        size, count, free = (
+            int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        return size * (count - free)
 
     def series(
         self, target: int, metrics: Sequence[str], since_us: int, max_points: int
     ) -> dict[str, tuple[list[int], list[float]]]:
-        """Return times and samples by metric, thinned evenly to at most ``max_points`` each; NaN is left out."""
-        names: dict[int, str] = dict(self._db.execute("SELECT number, name FROM metric").fetchall())
-        out: dict[str, tuple[list[int], list[float]]] = {name: ([], []) for name in metrics}
-        for time_us, numbers, row in self._rows(target, since_us, max_points):
-            values = np.frombuffer(row, "<f4")
-            for number, value in zip(np.frombuffer(numbers, "<u2").tolist(), values.tolist(), strict=True):
-                name = names.get(number, "")
-                if name in out and value == value:
-                    out[name][0].append(time_us)
-                    out[name][1].append(value)
+        """Return times and samples by name, at most ``max_points`` each; where there are more, their means.
+
+        A name is a metric's, or that with ``:min`` or ``:max`` for the extremes of what a point stands for, or with
+        ``:low`` or ``:high`` for the range that was expected.  NaN is left out.
+        """
+        wanted = [(name, *_split(name)) for name in metrics]
+        names = list(dict.fromkeys(metric for _, metric, _ in wanted))
+        found = {
+            band: self._read(target, band, since_us, names)
+            for band in {int(part in _EXPECTED) for _, _, part in wanted}
+        }
+        ends = [(int(times[0]), int(times[-1])) for times, _, _ in found.values() if len(times)]
+        if not ends:
+            return {name: ([], []) for name in metrics}
+        span = (min(first for first, _ in ends), max(last for _, last in ends))
+        for band, (times, weights, rows) in found.items():
+            if len(times) > max_points:
+                starts = thinning.at_most(times, max_points, span)
+                last = np.append(starts[1:], len(times)) - 1
+                found[band] = (times[last], weights[last], thinning.thinned(rows, weights, starts))
+        out: dict[str, tuple[list[int], list[float]]] = {}
+        for name, metric, part in wanted:
+            times, _, rows = found[int(part in _EXPECTED)]
+            values = rows[:, PARTS[part], names.index(metric)]
+            known = np.isfinite(values)
+            out[name] = (times[known].tolist(), values[known].tolist())
         return out
 
+    # ---- anomalies
+
     def put_anomaly(self, view: AnomalyView, evidence: bytes | None = None) -> None:
-        """Write an anomaly's newest state; its evidence stays where none is given."""
-        text = json.dumps(asdict(view))
-        row = (view.number, view.target, view.opened_us, view.closed_us, text, evidence or b"")
-        keep = "" if evidence is None else ", evidence = excluded.evidence"
-        try:
-            with self._db:
-                self._db.execute(
-                    "INSERT INTO anomaly VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET"
-                    f" target = excluded.target, closed_us = excluded.closed_us, view = excluded.view{keep}",
-                    row,
-                )
-        except sqlite3.Error as error:
-            raise OSError(f"anomaly {view.number} can't be written to the history: {error}") from None
+        """Write an anomaly's newest state; its evidence stays where none is given.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or gone; the anomaly waits in memory then, and is written with the next one.
+        """
+        if evidence is None and view.number in self._unwritten:
+            evidence = self._unwritten[view.number][1]
+        self._unwritten[view.number] = (view, evidence)
+        while len(self._unwritten) > _MOST_UNWRITTEN:
+            del self._unwritten[next(iter(self._unwritten))]
+        self._write_anomalies()
 
     def anomaly(self, number: int) -> AnomalyView | None:
         """Return one anomaly."""
+        if number in self._unwritten:
+            return self._unwritten[number][0]
         found = self._db.execute("SELECT view FROM anomaly WHERE number = ?", (number,)).fetchone()
         return _view(found[0]) if found else None
 
     def evidence(self, number: int) -> bytes:
         """Return an anomaly's evidence, empty where there is none."""
+        unwritten = self._unwritten.get(number)
+        if unwritten is not None and unwritten[1] is not None:
+            return unwritten[1]
         found = self._db.execute("SELECT evidence FROM anomaly WHERE number = ?", (number,)).fetchone()
-        return bytes(found[0]) if found else b""
+        return zlib.decompress(found[0]) if found and found[0] else b""
 
     def anomalies(
         self, since_us: int, until_us: int, target: int | None, only_open: bool, limit: int
@@ -140,7 +259,15 @@ class History:
             " AND (NOT ? OR closed_us = 0) ORDER BY number DESC LIMIT ?",
             (since_us, until_us, target, target, only_open, limit),
         )
-        return [_view(text) for (text,) in rows]
+        found = [view for view in map(_view, (text for (text,) in rows)) if view.number not in self._unwritten]
+        found += [
+            view
+            for view, _ in self._unwritten.values()
+            if since_us <= view.opened_us <= until_us
+            and target in (None, view.target)
+            and not (only_open and view.closed_us)
+        ]
+        return sorted(found, key=lambda view: -view.number)[:limit]
 
     def last_anomaly(self) -> int:
         """Return the highest number given so far, 0 for none."""
@@ -151,7 +278,8 @@ class History:
         left = self.anomalies(0, 1 << 62, None, True, 1 << 30)
         closed = [replace(view, state="closed", closed_us=at_us) for view in left]
         for view in closed:
-            self.put_anomaly(view)
+            with suppress(OSError):
+                self.put_anomaly(view)
         return closed
 
     def close(self) -> None:
@@ -160,25 +288,122 @@ class History:
             self.flush()
         self._db.close()
 
-    def _number(self, metrics: Sequence[str]) -> bytes:
-        with self._db:
-            self._db.executemany("INSERT OR IGNORE INTO metric (name) VALUES (?)", [(name,) for name in metrics])
-        numbers = dict(self._db.execute("SELECT name, number FROM metric").fetchall())
-        return np.array([numbers[name] for name in metrics], "<u2").tobytes()
+    # ---- within
 
-    def _rows(self, target: int, since_us: int, max_points: int) -> Iterator[tuple[int, bytes, bytes]]:
-        where = "FROM sample WHERE target = ? AND time_us >= ?"
-        (count,) = self._db.execute(f"SELECT count(*) {where}", (target, since_us)).fetchone()
-        step = max(1, -(-count // max(1, max_points)))
-        rows = self._db.execute(f"SELECT time_us, numbers, row {where} ORDER BY time_us", (target, since_us))
-        return (row for at, row in enumerate(rows) if (count - 1 - at) % step == 0)
+    def _number(self, metrics: Sequence[str]) -> int:
+        text = "\n".join(metrics)
+        with self._db:
+            self._db.execute("INSERT OR IGNORE INTO columns (names) VALUES (?)", (text,))
+        return int(self._db.execute("SELECT number FROM columns WHERE names = ?", (text,)).fetchone()[0])
+
+    def _names(self, columns: int) -> list[str]:
+        (text,) = self._db.execute("SELECT names FROM columns WHERE number = ?", (columns,)).fetchone()
+        return str(text).split("\n")
+
+    def _write_rows(self, rows: Iterable[tuple[int, int, int, int, int, bytes]]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO row VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def _write_anomalies(self) -> None:
+        while self._unwritten:
+            view, evidence = self._unwritten[next(iter(self._unwritten))]
+            packed = zlib.compress(evidence) if evidence else b""
+            row = (view.number, view.target, view.opened_us, view.closed_us, json.dumps(asdict(view)), packed)
+            keep = "" if evidence is None else ", evidence = excluded.evidence"
+            try:
+                with self._db:
+                    self._db.execute(
+                        "INSERT INTO anomaly VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET"
+                        f" target = excluded.target, closed_us = excluded.closed_us, view = excluded.view{keep}",
+                        row,
+                    )
+            except sqlite3.Error as error:
+                raise OSError(f"anomaly {view.number} can't be written to the history: {error}") from None
+            del self._unwritten[view.number]
+
+    def _coarsen(self, step: thinning.Step, before_us: int) -> None:
+        """Replace rows of the finer step by coarser ones, as far as whole coarse steps are old enough."""
+        step_us = step.step_s * 1_000_000
+        before_us = before_us // step_us * step_us
+        for group in self._groups("step_s = ? AND time_us < ?", (step.of_s, before_us), _MOST_THINNED):
+            starts = thinning.runs(group.times_us // step_us)
+            last = np.append(starts[1:], len(group.times_us)) - 1
+            coarse = thinning.thinned(group.rows, np.ones(len(group.rows)), starts).astype("<f4")
+            self._db.executemany("DELETE FROM row WHERE rowid = ?", [(number,) for number in group.numbers])
+            self._write_rows(
+                (group.band, step.step_s, group.target, time_us, group.columns, data.tobytes())
+                for time_us, data in zip(group.times_us[last].tolist(), coarse, strict=True)
+            )
+
+    def _read(
+        self, target: int, band: int, since_us: int, names: Sequence[str]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], Rows]:
+        """Return times, weights and rows of these metrics, oldest first; samples as summaries, bands as they are."""
+        parts = BAND if band else SUMMARY
+        times, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
+        blocks: list[Rows] = [np.zeros((0, parts, len(names)), np.float32)]
+        where = "target = ? AND band = ? AND time_us >= ?"
+        for group in self._groups(where, (target, band, since_us), -1):
+            known = self._names(group.columns)
+            block = np.full((len(group.times_us), parts, len(names)), np.nan, np.float32)
+            for at, name in enumerate(names):
+                if name in known:
+                    block[:, :, at] = group.rows[:, :, known.index(name)]
+            times.append(group.times_us)
+            weights.append(np.full(len(block), group.weight))
+            blocks.append(block)
+        return np.concatenate(times), np.concatenate(weights), np.concatenate(blocks)
+
+    def _groups(self, where: str, values: Sequence[int], limit: int) -> Iterator[_Group]:
+        """Yield what is found, one group for each run of rows that are alike, by target and band and time."""
+        found = self._db.execute(
+            f"SELECT band, columns, step_s, target, time_us, rowid, data FROM row WHERE {where}"
+            " ORDER BY target, band, time_us LIMIT ?",
+            (*values, limit),
+        ).fetchall()
+        kinds = np.array([row[:4] for row in found], np.int64).reshape(-1, 4)
+        changed = (np.diff(kinds, axis=0) != 0).any(axis=1)
+        starts = [0, *(np.flatnonzero(changed) + 1).tolist(), len(found)]
+        for first, end in pairwise(starts):
+            if first == end:
+                continue
+            band, columns, step_s, target = (int(number) for number in kinds[first])
+            parts = BAND if band else SUMMARY if step_s else SAMPLE
+            rows = np.frombuffer(b"".join(row[6] for row in found[first:end]), "<f4").reshape(end - first, parts, -1)
+            times_us = np.array([row[4] for row in found[first:end]], np.int64)
+            numbers = [row[5] for row in found[first:end]]
+            yield _Group(band, columns, target, times_us, float(max(1, step_s)), numbers, rows)
+
+    def _forget(self, before_us: int) -> None:
+        self._db.execute("DELETE FROM row WHERE time_us < ?", (before_us,))
+        # the newest one keeps its number from being given again
+        self._db.execute(
+            "DELETE FROM anomaly WHERE opened_us < ? AND closed_us != 0 AND number < (SELECT max(number) FROM anomaly)",
+            (before_us,),
+        )
+
+    def _drop_oldest(self) -> bool:
+        """Forget the oldest part of everything; returns whether there was something to forget."""
+        ((first, last),) = self._db.execute(
+            "SELECT min(first), max(last) FROM (SELECT min(time_us) AS first, max(time_us) AS last FROM row"
+            " UNION ALL SELECT min(opened_us), max(opened_us) FROM anomaly WHERE closed_us != 0"
+            " AND number < (SELECT max(number) FROM anomaly))"
+        )
+        if first is None:
+            return False
+        with self._db:
+            self._forget(first + max(1, (last - first) // _SLICES))
+        return True
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:
     db = sqlite3.connect(str(path) if path else ":memory:", timeout=5.0)
     try:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
+        # the file is synced by checkpoint(), so that nothing here waits for the disk
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("PRAGMA journal_size_limit = 4194304")
         (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise sqlite3.DatabaseError(found)
@@ -191,6 +416,11 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _split(name: str) -> tuple[str, str]:
+    metric, _, part = name.partition(":")
+    return metric, part
 
 
 def _view(text: str) -> AnomalyView:

@@ -71,6 +71,9 @@ class Member:
     progress: float = 0.0
     alarm: bool = False
     row: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    low: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """The range that is expected of each metric, empty or NaN while learning."""
+    high: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def view(self) -> ProcessView:
         """Return it as the bus shows it."""
@@ -264,12 +267,13 @@ class Watching:
         """Note the detector's newest word; returns the numbers of the targets whose state changed."""
         before = {number: self.state(target) for number, target in self.targets.items()}
         columns = (verdict.score, verdict.p_value, verdict.progress, verdict.alarm)
-        for series, score, p_value, progress, alarm in zip(
-            verdict.series.tolist(), *(column.tolist() for column in columns), strict=True
+        for at, (series, score, p_value, progress, alarm) in enumerate(
+            zip(verdict.series.tolist(), *(column.tolist() for column in columns), strict=True)
         ):
             member = self.members.get(series)
             if member is not None:
                 member.score, member.p_value, member.progress, member.alarm = score, p_value, progress, alarm
+                member.low, member.high = verdict.low[at], verdict.high[at]
         return {number for number, target in self.targets.items() if self.state(target) != before[number]}
 
     # ---- shown
@@ -312,6 +316,22 @@ class Watching:
             return None
         table = np.array(rows)
         return np.where(np.isnan(table).all(axis=0), np.nan, np.nansum(table, axis=0))
+
+    def expected(self, target: Target) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Return the range expected of each metric, summed over the target's processes, shape ``(metrics,)`` each.
+
+        Processes that are not judged yet count with what they do; where none is judged there is no range.
+        """
+        members = [member for series in target.members if (member := self.members[series]).row.size]
+        judged = [member for member in members if member.low.size and np.isfinite(member.low).any()]
+        if not judged:
+            return None
+        young = [member.row for member in members if member not in judged]
+        # no metric of a process is negative, whatever the spread of its past says
+        low = np.array([np.maximum(member.low, 0.0) for member in judged] + young)
+        high = np.array([np.maximum(member.high, 0.0) for member in judged] + young)
+        known = np.isfinite(high).any(axis=0)
+        return np.where(known, np.nansum(low, axis=0), np.nan), np.where(known, np.nansum(high, axis=0), np.nan)
 
     def __iter__(self) -> Iterator[Target]:
         return iter(self.targets.values())

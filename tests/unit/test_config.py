@@ -37,6 +37,12 @@ def test_later_files_win_key_by_key(tmp_path):
     assert config.detection == {"budget": 7, "warmup_s": 90}
 
 
+def test_a_size_is_a_number_of_bytes_or_has_a_unit(tmp_path):
+    for text, size in (("2097152", 2 << 20), ("2MiB", 2 << 20), ("1.5 GiB", 3 << 29)):
+        write(tmp_path, osdetectord_yml=f"history_bytes: {text}\n")
+        assert load(tmp_path, Settings.parse).history_bytes == size
+
+
 def test_what_is_shown_reads_back_as_the_same(tmp_path):
     write(tmp_path, osdetectord_yml="interval_s: 0.5\nlog_level: debug\n", detectors_yml="budget: 3\n")
     config = load(tmp_path, Settings.parse)
@@ -54,6 +60,8 @@ def test_what_is_shown_reads_back_as_the_same(tmp_path):
         ("interval_s: 0\n", "interval_s is 0, expected a number from 0.1"),
         ("interval_s: .nan\n", "interval_s is nan, expected a number"),
         ("max_targets: 1.5\n", "max_targets is 1.5, expected a whole number from 1 to 100000"),
+        ("history_bytes: 64 MB\n", "history_bytes is '64 MB', expected a size from 1 MiB to 1 TiB, like 256 MiB"),
+        ("history_bytes: 1000\n", "history_bytes is 1000, expected a size"),
         ("max_targets: yes\n", "max_targets is True, expected a whole number"),
         ("follow_children: 1\n", "follow_children is 1, expected yes or no"),
         ("log_level: loud\n", "log_level is 'loud', expected one of debug, info, warning, error"),

@@ -1,5 +1,6 @@
 """The history gives back what was put in, thinned where asked, and survives a corrupt file."""
 
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -59,13 +60,139 @@ def test_samples_survive_new_metrics_in_another_order(path):
     }
 
 
-def test_old_samples_are_forgotten(path):
-    history = History(path, NAMES)
-    for at in (1, 2, 3):
-        history.add(7, at, np.ones(2))
+S = 1_000_000
+HOUR = 3600 * S
+ROOM = 1 << 30
+
+
+def seen(history, seconds, target=7):
+    """A sample each second, with one spike."""
+    for at in range(seconds):
+        history.add(target, at * S, np.array([101.0 if at == 997 else 1.0, 5.0]))
     history.flush()
-    history.thin(3)
-    assert history.series(7, NAMES[:1], 0, 9)["cpu.on_cpu"][0] == [3]
+
+
+def test_samples_grow_coarser_with_age_and_keep_their_spikes(path):
+    history = History(path, NAMES)
+    seen(history, 7200)
+    history.thin(7200 * S, 600, 1e9, ROOM)  # the last 600 s as they were, the rest by 10 s
+    times, values = history.series(7, ["cpu.on_cpu"], 0, 100_000)["cpu.on_cpu"]
+    assert (times[0], times[1] - times[0], times[-1] - times[-2]) == (9 * S, 10 * S, S)
+    assert len(times) == 660 + 600 and times == sorted(times)
+    assert values[99] == pytest.approx(11.0) and set(values[:99] + values[100:]) == {1.0}
+    history.thin(7200 * S + 24 * 600 * S, 600, 1e9, ROOM)  # now by minutes, as far as whole ones are old enough
+    found = history.series(7, ["cpu.on_cpu", "cpu.on_cpu:min", "cpu.on_cpu:max"], 0, 100_000)
+    assert set(np.diff(found["cpu.on_cpu"][0])) == {60 * S}
+    assert found["cpu.on_cpu:max"][1][997 // 60] == 101.0 and found["cpu.on_cpu:min"][1][997 // 60] == 1.0
+    assert len(found["cpu.on_cpu"][0]) == 120
+
+
+def test_thinning_over_and_over_loses_no_second(path):
+    history = History(path, NAMES)
+    for at in range(600):
+        history.add(7, at * S, np.array([float(at), 1.0]))
+        if at % 7 == 0:
+            history.flush()
+            history.thin(at * S, 60, 1e9, ROOM)
+    history.flush()
+    times, values = history.series(7, ["cpu.on_cpu"], 0, 1)["cpu.on_cpu"]
+    assert len(times) == 1 and values[0] == pytest.approx(299.5, abs=3)
+
+
+def test_a_thinned_answer_has_mean_and_extremes_of_each_point(path):
+    history = History(path, NAMES)
+    seen(history, 2000)
+    found = history.series(7, ["cpu.on_cpu", "cpu.on_cpu:max", "cpu.on_cpu:min"], 0, 20)
+    assert max(found["cpu.on_cpu:max"][1]) == 101.0 and max(found["cpu.on_cpu"][1]) == pytest.approx(2.0)
+    assert set(found["cpu.on_cpu:min"][1]) == {1.0} and len(found["cpu.on_cpu"][0]) == 20
+
+
+def test_the_expected_range_is_kept_and_grows_coarser_too(path):
+    history = History(path, NAMES)
+    for at in range(0, 1200, 10):
+        history.add_expected(7, at * S, np.array([1.0, np.nan]), np.array([3.0, np.nan]))
+    history.flush()
+    names = ["cpu.on_cpu:low", "cpu.on_cpu:high", "memory.rss:high", "cpu.on_cpu"]
+    found = history.series(7, names, 0, 100_000)
+    assert found["cpu.on_cpu:low"] == ([at * S for at in range(0, 1200, 10)], [1.0] * 120)
+    assert found["memory.rss:high"] == found["cpu.on_cpu"] == ([], [])
+    history.thin(1200 * S + 25 * HOUR, 3600, 1e9, ROOM)
+    assert history.series(7, names, 0, 100_000)["cpu.on_cpu:high"] == (
+        [at * S for at in range(50, 1200, 60)], [3.0] * 20
+    )  # fmt: skip
+
+
+def test_what_is_too_old_is_forgotten(path):
+    history = History(path, NAMES)
+    seen(history, 600)
+    for number in (1, 2, 3):
+        history.put_anomaly(anomaly(number, opened_us=number * 100 * S, closed_us=0 if number == 1 else 9))
+    history.thin(600 * S, 3600, 300.0, ROOM)
+    assert history.series(7, NAMES[:1], 0, 9999)["cpu.on_cpu"][0][0] == 300 * S
+    # an open one stays, and the newest, so that its number is not given again
+    assert [view.number for view in history.anomalies(0, ROOM, None, False, 9)] == [3, 1]
+    history.thin(10_000 * S, 3600, 300.0, ROOM)
+    assert history.last_anomaly() == 3
+
+
+def test_what_takes_too_much_room_loses_its_oldest_part_first(path):
+    history = History(path, NAMES)
+    seen(history, 30_000)
+    evidence = bytes(range(256)) * 40
+    for number in range(1, 41):
+        history.put_anomaly(anomaly(number, opened_us=number * 700 * S, closed_us=1), evidence)
+    whole = history.used_bytes()
+    limit = whole // 3
+    history.thin(30_000 * S, 604_800, 1e9, limit)
+    times = history.series(7, NAMES[:1], 0, 100_000)["cpu.on_cpu"][0]
+    assert history.used_bytes() <= limit and times[-1] == 29_999 * S and times[0] > 15_000 * S
+    left = [view.opened_us for view in history.anomalies(0, 1 << 62, None, False, 99)]
+    assert left and min(left) >= times[0]
+    history.checkpoint()
+    history.close()
+    assert path.stat().st_size < whole // 2
+
+
+def without_room(more):
+    """Let no file of this process grow beyond so many bytes."""
+    return resource.prlimit(0, resource.RLIMIT_FSIZE, (more, resource.RLIM_INFINITY))
+
+
+def test_a_full_disk_loses_samples_that_are_counted_and_keeps_anomalies_until_it_has_room(path):
+    history = History(path, NAMES)
+    seen(history, 10)
+    before = without_room(path.with_name("history.sqlite-wal").stat().st_size + 100)
+    try:
+        for at in range(10, 17):
+            history.add(7, at * S, np.ones(2))
+        with pytest.raises(OSError, match="7 rows of history are lost: "):
+            history.flush()
+        with pytest.raises(OSError, match="anomaly 1 can't be written"):
+            history.put_anomaly(anomaly(1), b"evidence")
+        with pytest.raises(OSError, match="anomaly 1 can't be written"):
+            history.put_anomaly(anomaly(1, score=5.0))
+        assert history.anomaly(1) == anomaly(1, score=5.0) and history.evidence(1) == b"evidence"
+        assert history.anomalies(0, 100, 7, True, 9) == [anomaly(1, score=5.0)]
+    finally:
+        resource.prlimit(0, resource.RLIMIT_FSIZE, before)
+    assert history.lost_rows == 7
+    history.add(7, 17 * S, np.ones(2))
+    history.flush()
+    history.close()
+    again = History(path, NAMES)
+    assert again.series(7, NAMES[:1], 0, 99)["cpu.on_cpu"][0] == [at * S for at in (*range(10), 17)]
+    assert again.anomaly(1) == anomaly(1, score=5.0) and again.evidence(1) == b"evidence"
+
+
+def test_a_disk_that_takes_nothing_at_the_start_leaves_the_history_in_memory(path):
+    before = without_room(100)
+    try:
+        history, trouble = History.open(path, NAMES)
+    finally:
+        resource.prlimit(0, resource.RLIMIT_FSIZE, before)
+    assert f"the history is kept in memory only, {path} can't be used" in trouble
+    history.put_anomaly(anomaly(1))
+    assert history.last_anomaly() == 1 and not path.with_name("history.sqlite.corrupt").exists()
 
 
 def test_an_anomaly_keeps_its_evidence_over_updates_and_reopening(path):

@@ -63,6 +63,8 @@ FLOORS = {
     "osdetectord.record": 1,
     "osdetectord.worker_client": 3,
     "osdetectord.history": 3,
+    "osdetectord.thinning": 1,
+    "osdetectord.keeping": 4,
     "osdetectord.statm": 2,
     "osdetectord.polling": 3,
     "osdetectord.matching": 3,

@@ -211,3 +211,17 @@ def test_the_boot_is_the_machines(watching):
     watch(watching, "42")
     assert watching.saved()[0]["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert os.getpid() not in list(Matcher().pids())
+
+
+def test_the_expected_range_is_summed_and_a_process_that_is_still_learning_counts_with_what_it_does(watching):
+    target, _ = watch(watching, "42")
+    watching.started(series(421, 421, parent=420, root=420))
+    root, child = watching.members[420], watching.members[421]
+    root.row, child.row = np.array([0.5, 7.0]), np.array([0.25, 3.0])
+    assert watching.expected(target) is None
+    root.low, root.high = np.array([-1.0, np.nan]), np.array([1.0, np.nan])
+    low, high = watching.expected(target)
+    assert (low[0], high[0]) == (0.25, 1.25) and np.isnan(low[1]) == np.isnan(high[1])
+    child.low, child.high = np.array([0.125, 1.0]), np.array([0.5, 5.0])
+    low, high = watching.expected(target)
+    assert (low[0], high[0]) == (0.125, 1.5)

@@ -1,0 +1,73 @@
+"""Keeping: what was seen goes to the history in time, and the history to the disk, which may be slow, full or gone."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future
+
+from osdetectord import wall
+from osdetectord.config import Config
+from osdetectord.history import History
+from osdetectord.logger import get_logger
+from osdetectord.thinning import STEPS
+from osdetectord.watching import Watching
+
+EXPECTED_EVERY_US = STEPS[0].step_s * 1_000_000
+
+logger = get_logger()
+
+
+class Keeping:
+    """Feeds the history.
+
+    Parameters
+    ----------
+    history
+        Keeps what is seen.
+    disk
+        Does what may have to wait for the disk.
+    """
+
+    def __init__(self, history: History, disk: Executor) -> None:
+        self._history, self._disk = history, disk
+        self._expected_us = 0
+        self._trouble = False
+        self._checkpoint: Future[None] | None = None
+
+    def take(self, now_us: int, watching: Watching) -> None:
+        """Keep each target's newest samples and, from time to time, what was expected of it."""
+        due = not 0 <= now_us - self._expected_us < EXPECTED_EVERY_US
+        if due:
+            self._expected_us = now_us
+        for target in watching:
+            row = watching.row(target)
+            if row is None:
+                continue
+            self._history.add(target.number, now_us, row)
+            if due and (expected := watching.expected(target)) is not None:
+                self._history.add_expected(target.number, now_us, *expected)
+
+    def tidy(self, config: Config) -> None:
+        """Write what waits and make it fewer; says once when that fails, and when it works again."""
+        try:
+            self._history.flush()
+            self._history.thin(wall.now_us(), config.history_s, config.history_days * 86_400.0, config.history_bytes)
+        except OSError as error:
+            if not self._trouble:
+                logger.error("%s; collection goes on", error)
+            self._trouble = True
+        else:
+            if self._trouble:
+                logger.info("the history is written again")
+            self._trouble = False
+        if self._checkpoint is None or self._checkpoint.done():
+            self._checkpoint = self._disk.submit(self._carry)
+
+    def lost(self) -> dict[str, int]:
+        """Return what the disk did not take."""
+        return {"history.rows": self._history.lost_rows}
+
+    def _carry(self) -> None:
+        try:
+            self._history.checkpoint()
+        except OSError as error:
+            logger.debug("%s", error)  # where it matters, writing fails too, and that is told

@@ -1,0 +1,64 @@
+"""The history is fed while the disk takes it, and what it does not take is said once."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from osdetectord.config import Config
+from osdetectord.history import History
+from osdetectord.keeping import Keeping
+from osdetectord.target import parse_spec
+from osdetectord.watching import Target
+
+S = 1_000_000
+START = 1_700_000_000 * S
+
+
+class OneTarget(list):
+    """Stands for the watching of one process whose sample is always the same."""
+
+    def row(self, target):
+        return np.array([0.5])
+
+    def expected(self, target):
+        return np.array([0.25]), np.array([0.75])
+
+
+@pytest.fixture
+def disk():
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+def test_samples_are_kept_at_each_tick_and_expected_ranges_every_ten_seconds(disk):
+    history = History(None, ["cpu.on_cpu"])
+    keeping = Keeping(history, disk)
+    watching = OneTarget([Target(7, parse_spec("42"), 0, True, True)])
+    for second in range(31):
+        keeping.take(START + second * S, watching)
+    history.flush()
+    found = history.series(7, ["cpu.on_cpu", "cpu.on_cpu:low", "cpu.on_cpu:high"], 0, 100)
+    assert len(found["cpu.on_cpu"][0]) == 31
+    assert found["cpu.on_cpu:low"] == ([START + second * S for second in (0, 10, 20, 30)], [0.25] * 4)
+    assert found["cpu.on_cpu:high"][1] == [0.75] * 4
+
+
+def test_a_disk_that_takes_nothing_is_said_once_and_once_when_it_takes_again(disk, monkeypatch):
+    history = History(None, ["cpu.on_cpu"])
+    keeping = Keeping(history, disk)
+
+    def full():
+        history.lost_rows += 11
+        raise OSError("11 rows of history are lost: database or disk is full")
+
+    with capture_logs() as logs, monkeypatch.context() as patched:
+        patched.setattr(history, "flush", full)
+        for _ in range(3):
+            keeping.tidy(Config())
+        patched.undo()
+        keeping.tidy(Config())
+        keeping.tidy(Config())
+    assert [entry["log_level"] for entry in logs] == ["error", "info"]
+    assert keeping.lost() == {"history.rows": 33}
