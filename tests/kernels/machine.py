@@ -14,11 +14,20 @@ DISK_BYTES = 1 << 30
 FOLDERS = ("bin", "modules", "proc", "sys", "dev", "host", "layer", "root")
 
 
+class EndedEarly(AssertionError):
+    """The machine is gone and the command has not ended: its kernel crashed, or the time was up."""
+
+
 def run(image: Image, command: str, directory: Path, timeout_s: float) -> None:
     """Run a shell command as root in there; what becomes of it, it must write down itself.
 
     The command sees this machine's files, can change none of them, and finds ``directory / "results"`` at
     /run/results; what it says is in ``output`` there.  /tmp is a disk of its own.
+
+    Raises
+    ------
+    EndedEarly
+        If the machine did not get to the command's end.
     """
     results = directory / "results"
     results.mkdir(exist_ok=True)
@@ -47,7 +56,8 @@ def run(image: Image, command: str, directory: Path, timeout_s: float) -> None:
             out.write(b"\nswitched off: the time is up\n")
     for file in (disk, initramfs):
         file.unlink()
-    assert (results / "ended").exists(), f"{image.release} ended early: {_said(console)}{_said(results / 'output')}"
+    if not (results / "ended").exists():
+        raise EndedEarly(f"{image.release} ended early: {_said(console)}{_said(results / 'output')}")
 
 
 def _write_initramfs(image: Image, tree: Path, to: Path) -> None:

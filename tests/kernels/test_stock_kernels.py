@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ ELSEWHERE = frozenset(
 
 SERVICE = "setpriv --bounding-set=-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search --inh-caps=-all --no-new-privs"
 
-TIMEOUT_S = 1500
+TIMEOUT_S = 1000
 """Enough for a machine whose cores others use too."""
 
 PYTEST = ("/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider")
@@ -114,6 +115,10 @@ Hooks = Mapping[str, Mapping[str, Any]]
 """What the check says, by collector."""
 
 
+Said = tuple[str, str]
+"""What a test said, nothing where it passed; and what it had said in a first try that failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What came out of a machine: its release, what serves root and the service, what each test said."""
@@ -121,7 +126,7 @@ class Report:
     release: str
     root: Hooks
     service: Hooks
-    said: Mapping[str, str]
+    said: Mapping[str, Said]
 
 
 Reports = Callable[[str], Report | str]
@@ -165,7 +170,24 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
 
 
 def try_out(expected: Expected, directory: Path) -> Report | str:
-    """Run all in a machine; gives why not, where it does not get to an end."""
+    """Run all in a machine; gives why not, where there is no report.
+
+    Two emulated processors have crashed a kernel once; a second machine tells whether it was the emulation, and
+    the crash is told as a warning.
+    """
+    try:
+        try:
+            return run_in_machine(expected, directory / "first")
+        except machine.EndedEarly as error:
+            warnings.warn(str(error), stacklevel=1)
+            return run_in_machine(expected, directory / "second")
+    except AssertionError as error:
+        # enough to know for all the tests
+        return str(error)
+
+
+def run_in_machine(expected: Expected, directory: Path) -> Report:
+    """Run all in one machine."""
     results = directory / "results"
     copy_sources(results / "source")
     groups = [wanted(files, expected.besides) for files in GROUPS]
@@ -174,18 +196,14 @@ def try_out(expected: Expected, directory: Path) -> Report | str:
         + CHECKS
         + "".join(GROUP % {"group": number, "names": shlex.join(names)} for number, names in enumerate(groups))
     )
-    try:
-        machine.run(image.fetch(expected.suite), f"{command}wait\n", directory, TIMEOUT_S)
-        said: dict[str, str] = {}
-        for number in range(len(groups)):
-            told = results / f"tests-{number}.xml"
-            assert told.exists(), (results / f"tests-{number}").read_text(errors="replace")[-3000:]
-            said.update(map(outcome, ElementTree.parse(told).iter("testcase")))
-        release = (results / "release").read_text().strip()
-        return Report(release, checked(results, "root"), checked(results, "service"), said)
-    except AssertionError as error:
-        # one machine is enough to know
-        return str(error)
+    machine.run(image.fetch(expected.suite), f"{command}wait\n", directory, TIMEOUT_S)
+    said: dict[str, Said] = {}
+    for number in range(len(groups)):
+        told = results / f"tests-{number}.xml"
+        assert told.exists(), (results / f"tests-{number}").read_text(errors="replace")[-3000:]
+        said.update(map(outcome, ElementTree.parse(told).iter("testcase")))
+    release = (results / "release").read_text().strip()
+    return Report(release, checked(results, "root"), checked(results, "service"), said)
 
 
 @pytest.fixture
@@ -212,14 +230,16 @@ def copy_sources(to: Path) -> None:
             shutil.copy(ROOT / name, to / name)
 
 
-def outcome(case: ElementTree.Element) -> tuple[str, str]:
-    """A test's name, and what it said: nothing where it passed."""
+def outcome(case: ElementTree.Element) -> tuple[str, Said]:
+    """A test's name, and what it said."""
     path = case.attrib["classname"].replace(".", "/")
-    said = "\n".join(f"{part.tag}: {part.attrib.get('message', '')}\n{part.text or ''}" for part in case)
-    return f"{path}.py::{case.attrib['name']}", said
+    parts = [part for part in case if part.tag in ("failure", "error", "skipped")]
+    said = "\n".join(f"{part.tag}: {part.attrib.get('message', '')}\n{part.text or ''}" for part in parts)
+    before = [each.attrib["value"] for each in case.iter("property") if each.attrib["name"] == "before"]
+    return f"{path}.py::{case.attrib['name']}", (said, "\n".join(before))
 
 
-pytestmark = pytest.mark.timeout(TIMEOUT_S + 300)
+pytestmark = pytest.mark.timeout(2 * TIMEOUT_S + 300)
 
 
 def test_is_the_kernel_it_should_be(report: Report, version: str):
@@ -248,4 +268,7 @@ def test_the_service_lacks_nothing_but_what_is_known(report: Report, version: st
 
 def test_holds_there(report: Report, truth: str):
     assert truth in report.said, f"{report.release} did not run it"
-    assert report.said[truth] == ""
+    said, before = report.said[truth]
+    if before:
+        warnings.warn(f"held in a second try only: {before}", stacklevel=1)
+    assert said == ""
