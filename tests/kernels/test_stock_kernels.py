@@ -45,7 +45,7 @@ TIMEOUT_S = 1000
 
 PYTEST = ("/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider")
 
-SOURCES = ("osdetectord", "tests/bpf", "tests/bus", "tests/kernels", "pyproject.toml")
+SOURCES = ("osdetectord", "tests/conftest.py", "tests/bpf", "tests/bus", "tests/kernels", "pyproject.toml")
 
 BEGIN = """
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
