@@ -195,10 +195,10 @@ class Manager:
             raise NoSuch(f"no anomaly {number}", "osdctl anomalies lists them") from error
 
     async def series(
-        self, target: Target, metrics: Sequence[str], since_us: int, max_points: int
+        self, path: str, metrics: Sequence[str], since_us: int, max_points: int
     ) -> dict[str, tuple[list[int], list[float]]]:
-        """Return by metric the times in microseconds and the samples."""
-        body = (target.path, list(metrics), since_us, max_points)
+        """Return of the target at a path, by metric, the times in microseconds and the samples."""
+        body = (path, list(metrics), since_us, max_points)
         found = await self._call(ROOT, MANAGER, "GetSeries", "oastu", body)
         return {name: (list(times), list(values)) for name, (times, values) in found.items()}
 

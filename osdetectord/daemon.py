@@ -407,7 +407,10 @@ class Daemon:
         self, target: int, metrics: Sequence[str], since_us: int, max_points: int
     ) -> Mapping[str, tuple[Sequence[int], Sequence[float]]]:
         """Return samples of a target, summed over its processes."""
-        self._watching.get(target)
+        with suppress(OSError):
+            self._history.flush()
+        if not self._history.knows(target):
+            self._watching.get(target)  # it has none yet, or there is no such target
         known = [metric.name for metric in self._sampler.metrics]
         for name in metrics:
             metric, colon, part = name.partition(":")
@@ -415,8 +418,6 @@ class Daemon:
                 raise InvalidArgument(f"no metric {metric!r}")
             if colon and part not in PARTS:
                 raise InvalidArgument(f"{name!r} ends with {part!r}, expected one of {', '.join(filter(None, PARTS))}")
-        with suppress(OSError):
-            self._history.flush()
         return self._history.series(target, metrics or known, since_us, max_points)
 
     def evidence(self, anomaly: int) -> bytes:

@@ -218,6 +218,10 @@ class History:
             out[name] = (times[known].tolist(), values[known].tolist())
         return out
 
+    def knows(self, target: int) -> bool:
+        """Return whether there are samples of a target, which may be watched no more."""
+        return self._db.execute("SELECT 1 FROM row WHERE target = ? LIMIT 1", (target,)).fetchone() is not None
+
     # ---- anomalies
 
     def put_anomaly(self, view: AnomalyView, evidence: bytes | None = None) -> None:

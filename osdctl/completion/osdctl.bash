@@ -13,7 +13,7 @@ declare -A __osdctl_options=(
     [anomalies]="-S --since -U --until -t --target --open -n --lines"
     [log]="-f --follow -S --since -U --until -t --target -n --lines"
     [explain]=""
-    [plot]="-S --since"
+    [plot]="-S --since --png --svg"
     [mute]=""
     [feedback]=""
     [probe]="-t --target -p --pid --tid --all --no-children --budget -f --follow -n --lines"
@@ -39,7 +39,7 @@ _osdctl() {
     for ((i = 1; i < cword; i++)); do
         case ${words[i]} in
             -H | --host | --json | -S | --since | -U | --until | -t | --target | -n | --lines | --frames | -d | --delay | -p | --pid | --tid | \
-                --budget | --entry | --return)
+                --budget | --entry | --return | --png | --svg)
                 ((i++)) ;;
             -*) ;;
             *)
@@ -62,7 +62,7 @@ _osdctl() {
         -n | --lines | --frames | -d | --delay | -i | --interval) return ;;
         -c | --command) COMPREPLY=($(compgen -c -- "$cur")); return ;;
         -p | --pid) COMPREPLY=($(compgen -W "$(ps -eo pid=)" -- "$cur")); return ;;
-        --configure_file | --detectors) _filedir; return ;;
+        --configure_file | --detectors | --png | --svg) _filedir; return ;;
     esac
     $split && return
 

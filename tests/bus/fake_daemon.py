@@ -222,7 +222,18 @@ class FakeDaemon:
         latest = targets[path]["Latest"].value
         times = [OPENED_US + i * 1_000_000 for i in range(SERIES_POINTS)]
         values = [float(i % 101) for i in range(SERIES_POINTS)]
-        return "a{s(atad)}", [{name: [times, values] for name in metrics if name in latest}], []
+        band = [[times[0], times[-1]], [7.0, 7.0]]
+        return (
+            "a{s(atad)}",
+            [
+                {
+                    name: band if name.endswith((":low", ":high")) else [times, values]
+                    for name in metrics
+                    if name.partition(":")[0] in latest
+                }
+            ],
+            [],
+        )
 
     def do_GetEvidence(self, message, path):
         if path.endswith("/5"):

@@ -234,7 +234,18 @@ def test_plot_draws_a_large_answer_in_its_width(osdctl):
     assert max(map(len, lines)) <= 80
     assert lines[0] == "memory.rss of pid:1234"
     assert any("#7" in line and "expected 118-131 MiB" in line for line in lines)
-    assert len(json.loads(osdctl("plot", "--json=short", "1", "memory.rss").stdout)["values"]) == 20_011
+    assert any(line.strip().startswith("▲") for line in lines)
+    row = json.loads(osdctl("plot", "--json=short", "1", "memory.rss").stdout)
+    assert len(row["values"]) == len(row["max"]) == 20_011 and row["expected"]["high"] == [7.0, 7.0]
+
+
+def test_plot_draws_a_picture_and_prints_nothing(osdctl, tmp_path):
+    for kind, begin in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+        done = osdctl("plot", "1", "memory.rss", f"--{kind}", tmp_path / f"x.{kind}")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert (tmp_path / f"x.{kind}").read_bytes().startswith(begin)
+    done = osdctl("plot", "1", "memory.rss", "--png", tmp_path / "none/x.png")
+    assert done.returncode == 1 and "cannot write" in only_line(done)
 
 
 def test_top_in_a_pipe_is_as_many_frames_as_asked_for(osdctl):

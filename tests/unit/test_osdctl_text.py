@@ -8,6 +8,7 @@ import math
 import pytest
 
 from osdctl import braille
+from osdctl.curve import Curve, Mark, Range
 from osdctl.text import (
     Column,
     Look,
@@ -24,6 +25,7 @@ from osdctl.text import (
     width_of,
 )
 
+PLAIN = Look()
 HOSTILE = "\x1b]0;owned\x07\x9b2J\u202eevil\r\n\u200b\udcff"
 
 
@@ -142,6 +144,13 @@ def test_short_json_is_one_line_a_row():
     assert json.loads(as_json(rows, "pretty")) == rows
 
 
+def chart(times, values, unit, width, height, marks=(), look=PLAIN, **ranges):
+    curve = Curve(
+        "cpu.on_cpu", unit, tuple(times), tuple(values), **{"extremes": Range(), "expected": Range(), **ranges}
+    )
+    return braille.chart(curve, marks, width, height, look)
+
+
 def dots(lines):
     return sum((ord(c) - 0x2800).bit_count() for line in lines for c in line if 0x2800 <= ord(c) < 0x2900)
 
@@ -149,7 +158,7 @@ def dots(lines):
 def test_a_chart_keeps_to_its_width_and_height():
     times = [1_000_000 * i for i in range(1009)]
 
-    lines = braille.chart(times, [float(i % 17) for i in range(1009)], "bytes", 61, 7)
+    lines = chart(times, [float(i % 17) for i in range(1009)], "bytes", 61, 7)
 
     assert len(lines) == 9
     assert max(width_of(line) for line in lines) <= 61
@@ -158,19 +167,65 @@ def test_a_chart_keeps_to_its_width_and_height():
 
 
 def test_a_level_line_is_one_row_of_dots():
-    lines = braille.chart([1, 2, 3, 4, 5], [7.0] * 5, "", 40, 4)
+    lines = chart([1, 2, 3, 4, 5], [7.0] * 5, "", 40, 4)
 
     assert [dots([line]) > 0 for line in lines[:4]] == [True, False, False, False]
 
 
 def test_a_gap_in_the_samples_stays_open():
-    whole = braille.chart(list(range(100)), [1.0] * 100, "", 60, 4)
+    whole = chart(list(range(100)), [1.0] * 100, "", 60, 4)
     times = [i for i in range(100) if not 30 <= i < 70]
-    parted = braille.chart(times, [1.0] * 60, "", 60, 4)
+    parted = chart(times, [1.0] * 60, "", 60, 4)
 
     assert dots(parted) < 0.7 * dots(whole)
 
 
 def test_a_chart_of_nothing_says_so():
-    assert braille.chart([], [], "bytes", 60, 4) == ["no samples"]
-    assert braille.chart([1, 2], [math.nan, math.inf], "bytes", 60, 4) == ["no samples"]
+    assert chart([], [], "bytes", 60, 4) == ["no samples"]
+    assert chart([1, 2], [math.nan, math.inf], "bytes", 60, 4) == ["no samples"]
+
+
+def test_the_expected_range_is_dotted_above_and_below_the_samples():
+    times = tuple(range(100))
+    band = Range((0, 99), (1.0, 1.0), (5.0, 5.0))
+
+    lines = chart(times, [3.0] * 100, "", 60, 5, expected=band)
+
+    assert [dots([line]) for line in lines[:5]][1::2] == [0, 0]  # between samples and band there is room
+    assert dots(lines[:1]) == dots(lines[4:5]) == dots(lines[2:3]) // 2
+
+
+def test_a_range_that_is_far_too_wide_does_not_flatten_the_samples():
+    times = tuple(range(100))
+    band = Range((0, 99), (0.0, 0.0), (1e9, 1e9))
+
+    lines = chart(times, [float(i % 2) for i in range(100)], "", 60, 8, expected=band)
+
+    assert sum(dots([line]) > 50 for line in lines[:8]) >= 4
+
+
+def test_a_spike_that_a_point_only_stands_for_is_drawn():
+    times = tuple(range(50))
+    extremes = Range(times, (0.0,) * 50, tuple(100.0 if i == 25 else 1.0 for i in times))
+
+    lines = chart(times, [1.0] * 50, "", 60, 6, extremes=extremes)
+
+    assert all(dots([line]) > 0 for line in lines[:6])
+
+
+def test_an_episode_is_marked_below_the_axis_with_its_number():
+    times = [10 * i for i in range(101)]
+    here, gone = Mark(7, 250, 750, True), Mark(3, -900, -10, True)
+
+    line = chart(times, [1.0] * 101, "", 60, 4, [here, gone])[5]
+
+    columns = 60 - len("1 ┤")
+    assert line.strip().startswith("▲#7▲") and "#3" not in line
+    assert line.count("▲") + 2 == pytest.approx(columns / 2, abs=2)
+
+
+def test_red_is_where_the_metric_is_to_blame():
+    times = list(range(100))
+    for mark, red in ((Mark(7, 40, 60, True), True), (Mark(7, 40, 60, False), False)):
+        line = chart(times, [1.0] * 100, "", 60, 4, [mark], look=Look(colour=True))[0]
+        assert ("\x1b[1;31m" in line) == red

@@ -97,6 +97,7 @@ LIBRARIES: dict[str, set[str]] = {
     "osdetectord.notify": {"sdnotify"},
     "osdetectord.*": {"numpy"},
     "osdctl.bus": {"dbus_next"},
+    "osdctl.image": {"matplotlib"},
     "osdctl*": set(),
 }
 
