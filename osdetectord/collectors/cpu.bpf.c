@@ -24,6 +24,7 @@ int cpu_switch(struct bpf_raw_tracepoint_args *ctx)
         u64 serial = out->serial;
         struct totals *sum = totals.lookup(&serial);
         STATE_TYPE state = FIELD(STATE_TYPE, prev, task_struct, state);
+        settle_call(prev_tid, out);
         // __schedule() of kernel/sched/core.c counts the same way
         bool involuntary = ctx->args[0] || !state;
         if (out->on_ns)
@@ -43,6 +44,11 @@ int cpu_switch(struct bpf_raw_tracepoint_args *ctx)
     }
     if (in) {
         u64 serial = in->serial, queued = in->queued_ns, now = bpf_ktime_get_ns();
+        u32 zero = 0;
+        struct calling *c = calling.lookup(&zero);
+        // left by a thread that was forgotten while it ran here
+        if (c)
+            c->tid = 0;
         in->on_ns = now;
         in->queued_ns = 0;
         if (queued && queued < now) {

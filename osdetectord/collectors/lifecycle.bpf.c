@@ -53,6 +53,7 @@ int lifecycle_exec(struct bpf_raw_tracepoint_args *ctx)
     u64 serial = t->serial;
     struct process *p = processes.lookup(&serial);
     if (old != tid) {
+        settle_call(old, t);
         struct thread moved = *t;
         // the old leader, if it is still on its CPU, must not take the entry away: see the check of task
         struct thread *leader = threads.lookup(&tid);

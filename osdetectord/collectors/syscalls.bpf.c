@@ -1,7 +1,8 @@
 // System calls by process and number: count, errors, total and longest time.
 //
-// A system call of a watched thread costs one hash lookup when it enters and two when it leaves; a stranger's
-// costs one array access each.
+// A system call of a watched thread that stays on its CPU costs one hash lookup, when it leaves; the first since the
+// thread came to its CPU costs one more when it enters, one that waits one more when it leaves.  A stranger's costs one
+// array access each.
 //
 // SPDX-License-Identifier: MIT OR GPL-2.0
 
@@ -16,32 +17,46 @@ struct calls {
 
 BPF_TABLE("percpu_hash", struct call, struct calls, syscalls, MAX_SYSCALLS);
 
+// Returns the thread where the call may have an effect that is to be noted.
 static __always_inline struct thread *enter(u32 nr)
 {
-    u32 tid = bpf_get_current_pid_tgid();
-    struct thread *t = watched_thread(tid);
+    u32 zero = 0, tid = bpf_get_current_pid_tgid();
+    u32 *count = suspect(tid);
 
-    if (t) {
-        t->nr = nr;
-        t->entered_ns = bpf_ktime_get_ns();
+    if (!count || !*count)
+        return 0;
+    struct calling *c = calling.lookup(&zero);
+    bool effect = has_effect(nr);
+    if (c && c->tid == tid && !effect) {
+        c->nr = nr;
+        c->entered_ns = bpf_ktime_get_ns();
+        return 0;
     }
-    return t;
+    struct thread *t = threads.lookup(&tid);
+    struct settings *s = settings.lookup(&zero);
+    if (!t || !s || !c)
+        return 0;
+    u64 now = bpf_ktime_get_ns();
+    // Where nobody tells that the thread leaves its CPU, or more is to be kept, it is kept with the thread.
+    if (effect || !s->cpu_served) {
+        c->tid = 0;
+        t->nr = nr;
+        t->entered_ns = now;
+        return effect ? t : 0;
+    }
+    t->entered_ns = 0;
+    c->serial = t->serial;
+    c->entered_ns = now;
+    c->tid = tid;
+    c->nr = nr;
+    return 0;
 }
 
-static __always_inline int leave(s64 result)
+static __always_inline int count_call(u64 serial, u32 nr, u64 took, s64 result)
 {
-    u32 tid = bpf_get_current_pid_tgid();
-    struct thread *t = watched_thread(tid);
-
-    // not yet seen entering
-    if (!t || !t->entered_ns)
-        return 0;
-    u64 took = bpf_ktime_get_ns() - t->entered_ns;
-    struct call key = {t->serial, t->nr};
-    t->entered_ns = 0;
-    if (has_effect(t->nr))
-        effect_ends(t, result);
+    struct call key = {serial, nr};
     struct calls *sum = syscalls.lookup(&key);
+
     if (!sum) {
         struct calls none = {};
         syscalls.insert(&key, &none);
@@ -61,12 +76,44 @@ static __always_inline int leave(s64 result)
     return 0;
 }
 
+static __always_inline int leave(s64 result)
+{
+    u32 zero = 0, tid = bpf_get_current_pid_tgid();
+    u32 *count = suspect(tid);
+
+    if (!count || !*count)
+        return 0;
+    struct calling *c = calling.lookup(&zero);
+    u64 serial, entered_ns;
+    u32 nr;
+    if (c && c->tid == tid) {
+        serial = c->serial;
+        entered_ns = c->entered_ns;
+        nr = c->nr;
+        c->entered_ns = 0;
+    } else {
+        struct thread *t = threads.lookup(&tid);
+        if (!t)
+            return 0;
+        serial = t->serial;
+        entered_ns = t->entered_ns;
+        nr = t->nr;
+        t->entered_ns = 0;
+        if (entered_ns && has_effect(nr))
+            effect_ends(t, result);
+    }
+    // not seen entering
+    if (!entered_ns)
+        return 0;
+    return count_call(serial, nr, bpf_ktime_get_ns() - entered_ns, result);
+}
+
 // (registers, number) and (registers, result)
 int syscalls_enter(struct bpf_raw_tracepoint_args *ctx)
 {
     struct thread *t = enter(ctx->args[1]);
 
-    if (t && has_effect(t->nr)) {
+    if (t) {
         struct pt_regs registers = {};
         bpf_probe_read_kernel(&registers, sizeof(registers), (void *)ctx->args[0]);
         effect_begins(t, ARGUMENT_2(registers), ARGUMENT_3(registers), ARGUMENT_4(registers));
@@ -95,7 +142,7 @@ int syscalls_enter_classic(struct classic_enter *ctx)
 {
     struct thread *t = enter(ctx->nr);
 
-    if (t && has_effect(t->nr))
+    if (t)
         effect_begins(t, ctx->arguments[1], ctx->arguments[2], ctx->arguments[3]);
     return 0;
 }

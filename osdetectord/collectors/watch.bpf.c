@@ -37,7 +37,7 @@
 struct thread {
     u64 serial;
     u64 task;         // address, tells a thread from a later one of the same id
-    u64 entered_ns;   // system call under way since, 0 for none
+    u64 entered_ns;   // system call under way since, 0 for none or where it stands in calling
     u64 on_ns;        // on a CPU since, 0 if not
     u64 queued_ns;    // runnable since, 0 if not
     u64 cpu_ns;       // on a CPU before on_ns, since it is watched
@@ -63,6 +63,13 @@ struct process {
     u32 tgid;
     u32 uid;
     char comm[TASK_COMM_LEN];
+};
+
+// The system calls of the thread on this CPU since it came there: most do not wait, and cost no lookup by thread id.
+struct calling {
+    u64 serial, entered_ns;  // of the call under way, 0 for none
+    u32 tid;                 // 0 for no watched thread
+    u32 nr;
 };
 
 // Per CPU, so that threads of one process do not fight for a cache line.
@@ -95,6 +102,7 @@ struct event {
 BPF_TABLE("hash", u32, struct thread, threads, MAX_THREADS);
 BPF_TABLE("hash", u64, struct process, processes, MAX_PROCESSES);
 BPF_TABLE("percpu_hash", u64, struct totals, totals, MAX_PROCESSES);
+BPF_TABLE("percpu_array", u32, struct calling, calling, 1);
 BPF_TABLE("hash", u64, struct waits, waits, MAX_PROCESSES);
 BPF_TABLE("array", u32, struct waits, no_waits, 1);
 // How many watched threads have these low bits in their id: an access to an array is compiled into the program,
@@ -147,6 +155,19 @@ static __always_inline struct thread *watched_thread(u32 tid)
     if (!count || !*count)
         return 0;
     return threads.lookup(&tid);
+}
+
+// A thread leaves its CPU or its id: what is known of its call goes with it.
+static __always_inline void settle_call(u32 tid, struct thread *t)
+{
+    u32 zero = 0;
+    struct calling *c = calling.lookup(&zero);
+
+    if (!c || c->tid != tid)
+        return;
+    t->nr = c->nr;
+    t->entered_ns = c->entered_ns;
+    c->tid = 0;
 }
 
 // The id of struct pid in the daemon's namespace, 0 where it is not visible there.

@@ -46,6 +46,16 @@ def test_counts_every_error_and_only_errors(sampler, workload):
     assert 0 < close.longest_ns <= close.total_ns
 
 
+def test_a_call_that_waits_is_counted_with_its_whole_time(sampler, workload):
+    watched = sampler.add(workload.pid)
+    workload.do(f"nap {FAILURES}")
+
+    (sleep,) = (total for total in sampler.syscalls(watched.series) if total.name == "clock_nanosleep")
+    assert sleep.count == FAILURES
+    assert sleep.total_ns >= FAILURES * 500_000
+    assert sleep.longest_ns >= 500_000
+
+
 def test_a_rate_is_what_happened_between_two_ticks(sampler, workload):
     watched = sampler.add(workload.pid)
     first = tick(sampler).frame
@@ -214,6 +224,7 @@ def test_a_process_stays_itself_when_it_executes_another_program(sampler, worklo
 
     assert [(process.series, process.info.process) for process in execed] == [(watched.series, watched.info.process)]
     assert count_of(sampler, watched, "sched_yield") == CALLS + 11
+    assert count_of(sampler, watched, "execve") == 1
     workload.do("exit 7")
     assert exits(until(sampler, lambda ticks: exits(ticks)))[watched.series].code == 7
 
