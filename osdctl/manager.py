@@ -9,13 +9,17 @@ from typing import Any, Protocol
 
 from osdctl.errors import NoSuch, OsdctlError
 from osdctl.model import (
+    ALLOCATIONS_ROOT,
     ANOMALY_ROOT,
     PROBE_ROOT,
     TARGET_ROOT,
     TRACE_ROOT,
+    Allocations,
     Anomaly,
     Daemon,
+    Price,
     Probe,
+    Stack,
     Target,
     Trace,
     number_of,
@@ -27,6 +31,7 @@ TARGET = "org.osdetector1.Target"
 ANOMALY = "org.osdetector1.Anomaly"
 PROBE = "org.osdetector1.Probe"
 TRACE = "org.osdetector1.Trace"
+ALLOCATIONS = "org.osdetector1.Allocations"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 OBJECTS = "org.freedesktop.DBus.ObjectManager"
 PAGE = 1000
@@ -269,6 +274,39 @@ class Manager:
         """Detach."""
         member = "RemoveProbe" if isinstance(what, Probe) else "RemoveTrace"
         await self._call(ROOT, MANAGER, member, "o", (what.path,), may_ask=True)
+
+    async def all_allocations(self) -> list[Allocations]:
+        """Return whose allocations are watched, oldest first."""
+        objects = await self._call(ROOT, OBJECTS, "GetManagedObjects")
+        found = [Allocations.of(path, faces[ALLOCATIONS]) for path, faces in objects.items() if ALLOCATIONS in faces]
+        return sorted(found, key=lambda one: one.id)
+
+    async def allocations(self, number: int) -> Allocations:
+        """Return one of them."""
+        path = f"{ALLOCATIONS_ROOT}{number}"
+        try:
+            return Allocations.of(path, await self._call(path, PROPERTIES, "GetAll", "s", (ALLOCATIONS,)))
+        except NoSuch as error:
+            raise NoSuch(f"no allocations {number}", "osdctl allocations list shows them") from error
+
+    async def allocation_price(self) -> Price:
+        """Have measured what watching allocations costs."""
+        found = await self._call(ROOT, MANAGER, "MeasureAllocationPrice", may_start=True, may_ask=True)
+        return Price(found["malloc_s"], found["free_s"], found["before_s"])
+
+    async def add_allocations(self, options: Mapping[str, tuple[str, Any]]) -> Allocations:
+        """Watch allocations."""
+        path = await self._call(ROOT, MANAGER, "AddAllocations", "a{sv}", (options,), may_start=True, may_ask=True)
+        return await self.allocations(number_of(path))
+
+    async def remove_allocations(self, what: Allocations) -> None:
+        """Watch them no more."""
+        await self._call(ROOT, MANAGER, "RemoveAllocations", "o", (what.path,), may_ask=True)
+
+    async def top_allocations(self, what: Allocations, count: int) -> list[Stack]:
+        """Return the stacks that hold most."""
+        rows = await self._call(what.path, ALLOCATIONS, "Top", "u", (count,), may_ask=True)
+        return [Stack(pid, held, blocks, tuple(frames)) for pid, held, blocks, frames in rows]
 
     async def follow(self, what: Probe | Trace, backlog: int) -> int:
         """Return the descriptor of a socket on which calls or lines come as JSON, the last ones first."""

@@ -12,6 +12,7 @@ TARGET_ROOT = "/org/osdetector1/target/"
 ANOMALY_ROOT = "/org/osdetector1/anomaly/"
 PROBE_ROOT = "/org/osdetector1/probe/"
 TRACE_ROOT = "/org/osdetector1/trace/"
+ALLOCATIONS_ROOT = "/org/osdetector1/allocations/"
 
 T = TypeVar("T")
 
@@ -265,6 +266,89 @@ class Trace:
     def json(self) -> dict[str, Any]:
         """For ``--json``: names and values that stay from version to version."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What watching allocations costs a process: seconds that each call takes longer, and what both took before."""
+
+    malloc_s: float
+    free_s: float
+    before_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Who allocated what is outstanding, the innermost function first."""
+
+    pid: int
+    bytes: int
+    blocks: int
+    frames: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a process got from its allocator, and what of it it holds: ``bytes`` in ``blocks``."""
+
+    pid: int
+    bytes: int
+    blocks: int
+    allocated_bytes: int
+    allocations: int
+    frees: int
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allocations:
+    """The allocations of some processes."""
+
+    id: int
+    scope: str
+    library: str
+    state: str
+    since_us: int
+    budget: int
+    processes: tuple[Held, ...]
+    rate: float
+    cost: float
+    lost: int
+
+    @property
+    def path(self) -> str:
+        """Their D-Bus object path."""
+        return f"{ALLOCATIONS_ROOT}{self.id}"
+
+    @property
+    def bytes(self) -> int:
+        """Outstanding bytes of all processes."""
+        return sum(each.bytes for each in self.processes)
+
+    @property
+    def blocks(self) -> int:
+        """Outstanding blocks of all processes."""
+        return sum(each.blocks for each in self.processes)
+
+    @classmethod
+    def of(cls, path: str, properties: Mapping[str, Any]) -> Allocations:
+        """Read the properties of ``org.osdetector1.Allocations``."""
+        return cls(
+            id=number_of(path),
+            scope=_take(properties, "Scope", str),
+            library=_take(properties, "Library", str),
+            state=_take(properties, "State", str),
+            since_us=_take(properties, "Since", int),
+            budget=_take(properties, "Budget", int),
+            processes=tuple(Held(*row) for row in _take(properties, "Processes", list)),
+            rate=_take(properties, "Rate", float),
+            cost=_take(properties, "Cost", float),
+            lost=_take(properties, "Lost", int),
+        )
+
+    def json(self) -> dict[str, Any]:
+        """For ``--json``: names and values that stay from version to version."""
+        return {**asdict(self), "bytes": self.bytes, "blocks": self.blocks}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from osdctl.command import Command
 from osdctl.commands import (
+    allocations,
     anomalies,
     config,
     detect,
@@ -41,6 +42,7 @@ COMMANDS: tuple[Command, ...] = (
     feedback,
     probe,
     trace,
+    allocations,
     run,
     snoop,
     detect,

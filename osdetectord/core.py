@@ -174,6 +174,68 @@ class TraceView:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldView:
+    """What a process got from its allocator since it is watched, and what of it it holds."""
+
+    pid: int
+    bytes: int
+    """Outstanding: allocated and not yet freed."""
+    blocks: int
+    allocated_bytes: int
+    allocations: int
+    frees: int
+    trouble: str
+    """Why it is not watched, or no longer; empty where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationsView:
+    """The allocations of the processes of a target, or of one process, as the bus shows them."""
+
+    number: int
+    scope: str
+    """``pid:1234`` or ``target:1``."""
+    library: str
+    """The binary that holds the allocator, as it was asked for; empty where it is found for each process."""
+    state: str
+    """``on``, ``waiting`` (of no process now) or ``over budget``."""
+    since_us: int
+    budget: int
+    """Calls of the allocator per second at which a process is let go."""
+    processes: tuple[HeldView, ...]
+    rate: float
+    """Calls of allocators in the last seconds, 1/s."""
+    cost: float
+    """What the processes pay for being watched, CPU seconds per second, by the price last measured; NaN without."""
+    lost: int
+    """Blocks and stacks that were not kept, by all allocations together, since it was added."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriceView:
+    """What watching costs a process: seconds that each call takes longer."""
+
+    malloc_s: float
+    free_s: float
+    before_s: float
+    """What a malloc and its free took without."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackView:
+    """Who allocated what is outstanding: functions, the innermost first."""
+
+    pid: int
+    bytes: int
+    blocks: int
+    frames: tuple[str, ...]
+
+
+Instrument = ProbeView | TraceView | AllocationsView
+"""What is attached to processes."""
+
+
+@dataclass(frozen=True, slots=True)
 class ManagerView:
     """The daemon as a whole."""
 
@@ -214,11 +276,34 @@ class Instruments(Protocol):
         """Return a socket on which each record or line comes as one line of JSON, the last ``backlog`` first."""
 
 
+class Allocations(Protocol):
+    """What processes hold of their allocators' memory.  Every method raises OsdetectorError."""
+
+    def views(self) -> Sequence[AllocationsView]: ...
+    def get(self, number: int) -> AllocationsView: ...
+
+    async def price(self, asked_by: Caller) -> PriceView:
+        """Measure, on a process of our own, what watching costs on this machine."""
+
+    async def add(self, options: Mapping[str, Any], asked_by: Caller) -> int:
+        """Watch the allocations of some processes; returns their number.
+
+        Options: one of ``target`` (its number) and ``pid``; ``library``, ``budget``.
+        """
+
+    async def remove(self, number: int, asked_by: Caller) -> None: ...
+
+    async def top(self, number: int, count: int) -> Sequence[StackView]:
+        """Return the stacks with the most outstanding bytes, most first."""
+
+
 class Core(Protocol):
     """The daemon, seen from the bus.  Every method raises :class:`~osdetectord.errors.OsdetectorError`."""
 
     @property
     def instruments(self) -> Instruments: ...
+    @property
+    def allocations(self) -> Allocations: ...
 
     def manager(self) -> ManagerView: ...
     def targets(self) -> Sequence[TargetView]: ...
@@ -261,9 +346,9 @@ class Listener(Protocol):
     def target_changed(self, target: TargetView, names: Sequence[str]) -> None: ...
     def target_exited(self, target: TargetView, details: Mapping[str, object]) -> None: ...
     def target_removed(self, number: int) -> None: ...
-    def instrument_added(self, view: ProbeView | TraceView) -> None: ...
-    def instrument_changed(self, view: ProbeView | TraceView) -> None: ...
-    def instrument_removed(self, view: ProbeView | TraceView) -> None: ...
+    def instrument_added(self, view: Instrument) -> None: ...
+    def instrument_changed(self, view: Instrument) -> None: ...
+    def instrument_removed(self, view: Instrument) -> None: ...
     def anomaly_opened(self, anomaly: AnomalyView) -> None: ...
     def anomaly_updated(self, anomaly: AnomalyView) -> None: ...
     def anomaly_closed(self, anomaly: AnomalyView) -> None: ...

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osdetectord import __version__, log, record, state_file, statm, wall
+from osdetectord.allocating import Allocating
 from osdetectord.anomalies import Anomalies, Evidence
 from osdetectord.bus.server import BusServer
 from osdetectord.config import Config, load
@@ -32,6 +33,7 @@ from osdetectord.keeping import Keeping
 from osdetectord.logger import get_logger
 from osdetectord.matching import Matcher
 from osdetectord.notify import Notifier
+from osdetectord.probing.allocations import Allocations
 from osdetectord.probing.probes import Probes
 from osdetectord.record import Record
 from osdetectord.sample import Frame
@@ -103,15 +105,23 @@ class Daemon:
         if trouble:
             self._tell(Record(trouble, record.WARNING, {"MESSAGE_ID": record.LOSSES}))
         self._watching: Watching
-        # a process may be watched for a target, for a probe, or for both
+        self.allocations: Allocating
+        # a process may be watched for a target, for a probe, for its allocations, or for all of them
         self.instruments = Instruments(
             Probes(sampler, time.monotonic_ns()),
-            Share(sampler, lambda series: series in self._watching.members),
+            Share(sampler, lambda series: series in self._watching.members or self.allocations.holds(series)),
             self._pids,
             self._bus,
             self._tell,
         )
-        for_targets = Share(sampler, self.instruments.holds)
+        self.allocations = Allocating(
+            Allocations(sampler),
+            Share(sampler, lambda series: series in self._watching.members or self.instruments.holds(series)),
+            self._pids,
+            self._bus,
+            self._tell,
+        )
+        for_targets = Share(sampler, lambda series: self.instruments.holds(series) or self.allocations.holds(series))
         self._watching = Watching(for_targets, Matcher(), self._bus, names, config.max_targets)
         self._anomalies = Anomalies(self._history, sampler.metrics, self._tell, self._bus)
         state_dir = str(options.state_dir / "detector") if options.state_dir else None
@@ -160,6 +170,7 @@ class Daemon:
                 self._watchdog(),
                 self._bus_lost(),
                 self.instruments.run(),
+                self.allocations.run(),
             )
         ]
         stopped = asyncio.ensure_future(self._stop.wait())
@@ -278,6 +289,7 @@ class Daemon:
         for end in tick.exited:
             self._exited(end)
         self.instruments.ticked(tick)
+        self.allocations.ticked(tick)
 
     def _take(self, frame: Frame) -> None:
         members = self._watching.members
@@ -488,6 +500,7 @@ class Daemon:
         self._mind_strangers()
         self._save()
         self.instruments.target_removed(target.number)
+        self.allocations.target_removed(target.number)
         self._bus.target_removed(target.number)
         self._bus.manager_changed(["Targets"])
         self._tell_status()
@@ -540,6 +553,7 @@ class Daemon:
             **self._sampler.lost(),
             **self._bus.lost,
             **self.instruments.lost(),
+            **self.allocations.lost(),
             **self._keeping.lost(),
             "detector.frames": self._worker.dropped_frames,
             "collector.ticks": self._ticker.skipped,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osdetectord import proc, record, wall
-from osdetectord.core import Caller, HookView, PlaceView, ProbeView, TraceView
+from osdetectord.core import Caller, HookView, Instrument, PlaceView, ProbeView, TraceView
 from osdetectord.errors import (
     BudgetExceeded,
     InvalidArgument,
@@ -49,9 +49,9 @@ logger = get_logger()
 class Listener(Protocol):
     """What the bus is told."""
 
-    def instrument_added(self, view: ProbeView | TraceView) -> None: ...
-    def instrument_changed(self, view: ProbeView | TraceView) -> None: ...
-    def instrument_removed(self, view: ProbeView | TraceView) -> None: ...
+    def instrument_added(self, view: Instrument) -> None: ...
+    def instrument_changed(self, view: Instrument) -> None: ...
+    def instrument_removed(self, view: Instrument) -> None: ...
 
 
 class Processes(Protocol):

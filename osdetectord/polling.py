@@ -96,6 +96,7 @@ class Polling:
             except NoSuchProcess:
                 return None
             self._rows[serial] = _Row(Process(pid, stat.start_ticks), parent, parent_pid, flags, stat.comm, uid)
+        self._rows[serial].flags |= flags
         return serial
 
     def process(self, serial: int) -> Any:

@@ -212,7 +212,8 @@ class Sampler:
     def add(self, pid: int, follow_children: bool = True) -> ProcessSeries:
         """Watch a process with all its threads and, if asked, its children, present and future.
 
-        A process that is watched already keeps its series.  Children that it has are told by the next tick.
+        A process that is watched already keeps its series, and its children are followed if anybody asked for that.
+        Children that it has are told by the next tick.
 
         Raises
         ------
@@ -229,6 +230,9 @@ class Sampler:
             process = proc.identify(pid)
             for entry in self._entries.values():
                 if entry.about.info.process == process:
+                    row = self._kernel.process(entry.serial)
+                    if follow_children and row is not None and not row["flags"] & layout.FOLLOW:
+                        self._kernel.watch(pid, follow=True)
                     return entry.about
             if len(self._entries) >= self._max:
                 raise TooManyTargets(f"{len(self._entries)} processes are watched, the most there is room for")

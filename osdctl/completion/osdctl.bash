@@ -18,6 +18,7 @@ declare -A __osdctl_options=(
     [feedback]=""
     [probe]="-t --target -p --pid --tid --all --no-children --budget -f --follow -n --lines"
     [trace]="-t --target -p --pid --tid --all --no-children --budget --entry --return -f --follow -n --lines"
+    [allocations]="-p --pid --library --budget -y --yes -n --lines"
     [run]="--no-children"
     [snoop]="-c --command -p --pid --configure_file -i --interval --detectors"
     [detect]=""
@@ -39,7 +40,7 @@ _osdctl() {
     for ((i = 1; i < cword; i++)); do
         case ${words[i]} in
             -H | --host | --json | -S | --since | -U | --until | -t | --target | -n | --lines | --frames | -d | --delay | -p | --pid | --tid | \
-                --budget | --entry | --return | --png | --svg)
+                --budget | --library | --entry | --return | --png | --svg)
                 ((i++)) ;;
             -*) ;;
             *)
@@ -114,6 +115,14 @@ _osdctl() {
                 _filedir
             elif [[ $target != list ]]; then
                 COMPREPLY=($(compgen -W "$(osdctl -q "$command" list 2>/dev/null)" -- "$cur"))
+            fi ;;
+        allocations)
+            if ((!position)); then
+                COMPREPLY=($(compgen -W "add remove list show top price" -- "$cur"))
+            elif [[ $target == add ]]; then
+                COMPREPLY=($(compgen -W "$(__osdctl_ids list)" -- "$cur"))
+            elif [[ $target != list && $target != price ]]; then
+                COMPREPLY=($(compgen -W "$(osdctl -q allocations list 2>/dev/null)" -- "$cur"))
             fi ;;
         explain) ((position)) || COMPREPLY=($(compgen -W "$(__osdctl_ids anomalies)" -- "$cur")) ;;
         feedback)

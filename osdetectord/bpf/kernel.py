@@ -191,7 +191,7 @@ class Kernel:
 
         ``pid`` is of the daemon's namespace.  None if there is no such process, or no room.  There is no gap:
         what a thread forks after it got in is followed by the kernel, what it forked before is found by the scan
-        that follows.  A process that is watched already stays as it is.
+        that follows.  A process that is watched already stays so; whether its children are can only be added to it.
         """
         flags = layout.FOLLOW if follow else 0
         root: int | None = None
@@ -204,6 +204,8 @@ class Kernel:
                 continue
             if root is None:
                 root = answer.serial
+            if follow and not answer.new:
+                self.set_flags(answer.serial, layout.FOLLOW)
             self._watch_threads(process, answer.serial)
             if follow:
                 queue += [(child, answer.serial, process) for child in proc.children(process)]

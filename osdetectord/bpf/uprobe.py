@@ -12,7 +12,7 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from osdetectord.bpf.ring import Ring
 from osdetectord.bpf.syscall import Map, bpf, create_ring
-from osdetectord.collectors.uprobe import PAGES, RINGS
+from osdetectord.collectors.uprobe import LOST, PAGES, RINGS
 from osdetectord.core import HookView
 
 LINK_CREATE = 28
@@ -117,6 +117,14 @@ class Uprobes:
         """How functions of user programs are probed here, and why no better way works."""
         rank = WAYS.index(self.way) if self.way else -1
         return HookView("functions", HOOKS[rank] if rank >= 0 else "", rank, self.why)
+
+    def lost(self, causes: Collection[str]) -> dict[str, int]:
+        """What was lost since the load, by cause with ``probe_`` before it; see ``collectors.uprobe.LOST``."""
+        table = self.maps.get("probe_lost")
+        if table is None:
+            return {}
+        held = {name: table.get(LOST.index(name).to_bytes(4, "little")) for name in causes}
+        return {f"probe_{name}": 0 if value is None else int(value.sum()) for name, value in held.items()}
 
     def attach(self, program: str, path: str, offset: int, cookie: int, pid: int, returns: bool) -> tuple[int, ...]:
         """Run a program at an instruction of a file, in one process or, with pid 0, in all that map the file.

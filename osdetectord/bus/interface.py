@@ -29,9 +29,12 @@ from osdetectord.bus.declaration import (
     traces,
 )
 from osdetectord.core import (
+    Allocations,
+    AllocationsView,
     AnomalyView,
     Caller,
     Core,
+    Instrument,
     Instruments,
     ManagerView,
     PlaceView,
@@ -46,8 +49,10 @@ TARGETS = f"{ROOT}/target"
 ANOMALIES = f"{ROOT}/anomaly"
 PROBES = f"{ROOT}/probe"
 TRACES = f"{ROOT}/trace"
+ALLOCATIONS = f"{ROOT}/allocations"
 MAX_SPEC = 4096
 MAX_BACKLOG = 1000
+MAX_STACKS = 1000
 MAX_ROWS = 1000
 DEFAULT_ROWS = 100
 MAX_METRICS = 64
@@ -69,8 +74,10 @@ def anomaly_path(number: int) -> str:
     return f"{ANOMALIES}/{number}"
 
 
-def instrument_path(view: ProbeView | TraceView) -> str:
-    """Return the path of a probe or a trace."""
+def instrument_path(view: Instrument) -> str:
+    """Return the path of a probe, a trace or allocations."""
+    if isinstance(view, AllocationsView):
+        return f"{ALLOCATIONS}/{view.number}"
     return f"{PROBES if isinstance(view, ProbeView) else TRACES}/{view.number}"
 
 
@@ -120,6 +127,10 @@ def _probe(name: str, signature: str, of: Callable[[ProbeView], object]) -> Prop
 
 
 def _trace(name: str, signature: str, of: Callable[[TraceView], object]) -> Property:
+    return Property(name, signature, of)
+
+
+def _held(name: str, signature: str, of: Callable[[AllocationsView], object]) -> Property:
     return Property(name, signature, of)
 
 
@@ -240,6 +251,42 @@ class Trace(Interface[TraceView]):
         return _follow(self._instruments, self._number, backlog)
 
 
+class Held(Interface[AllocationsView]):
+    """Allocations."""
+
+    name = "org.osdetector1.Allocations"
+    properties = (
+        _held("Scope", "s", lambda view: view.scope),
+        _held("Library", "s", lambda view: shown_text(view.library)),
+        _held("State", "s", lambda view: view.state),
+        _held("Since", "t", lambda view: view.since_us),
+        _held("Budget", "u", lambda view: view.budget),
+        _held(
+            "Processes",
+            "a(uxxttts)",
+            lambda view: [
+                [x.pid, x.bytes, x.blocks, x.allocated_bytes, x.allocations, x.frees, shown_text(x.trouble)]
+                for x in view.processes
+            ],
+        ),
+        _held("Rate", "d", lambda view: float(view.rate)),
+        _held("Cost", "d", lambda view: float(view.cost)),
+        _held("Lost", "t", lambda view: view.lost),
+    )
+
+    def __init__(self, allocations: Allocations, number: int) -> None:
+        super().__init__(lambda: allocations.get(number))
+        self._allocations, self._number = allocations, number
+
+    @traces
+    async def Top(self, count: Uint32, *, asked_by: Caller) -> Annotated[Any, "a(uttas)"]:
+        """Return the stacks that hold most."""
+        if not 1 <= count <= MAX_STACKS:
+            raise InvalidArgument(f"{count} stacks; from 1 to {MAX_STACKS}")
+        found = await self._allocations.top(self._number, count)
+        return [[x.pid, x.bytes, x.blocks, [shown_text(frame) for frame in x.frames]] for x in found]
+
+
 def _follow(instruments: Instruments, number: int, backlog: int) -> int:
     if backlog > MAX_BACKLOG:
         raise InvalidArgument(f"backlog {backlog}; at most {MAX_BACKLOG}")
@@ -256,6 +303,7 @@ def _string_rows(rows: Sequence[Mapping[str, str | int]]) -> list[dict[str, Vari
 
 
 _SCOPE = {"target": "o", "pid": "u", "tid": "u", "all": "b", "children": "b", "budget": "u"}
+_HELD = {"target": "o", "pid": "u", "library": "s", "budget": "u"}
 _ANOMALY_SIGNAL = (("anomaly", "o"), ("details", "a{sv}"))
 
 
@@ -338,6 +386,24 @@ class Manager(Interface[Whole]):
         """Detach a trace."""
         view = self._core.instruments.trace(number_at(trace, TRACES))
         await self._core.instruments.remove(view.number, asked_by)
+
+    @traces
+    async def AddAllocations(self, options: Variants, *, asked_by: Caller) -> ObjectPath:
+        """Watch what processes get from their allocators; return the path."""
+        known = _checked_scope(_checked(options, _HELD, "option"))
+        _short(known.get("library", ""), "library")
+        return f"{ALLOCATIONS}/{await self._core.allocations.add(known, asked_by)}"
+
+    @traces
+    async def RemoveAllocations(self, allocations: ObjectPath, *, asked_by: Caller) -> None:
+        """Watch allocations no more."""
+        await self._core.allocations.remove(number_at(allocations, ALLOCATIONS), asked_by)
+
+    @traces
+    async def MeasureAllocationPrice(self, *, asked_by: Caller) -> Annotated[Any, "a{sd}"]:
+        """Return what watching allocations costs here."""
+        price = await self._core.allocations.price(asked_by)
+        return {"malloc_s": price.malloc_s, "free_s": price.free_s, "before_s": price.before_s}
 
     @reads
     def ListAnomalies(self, filter: Variants) -> Annotated[Any, "aa{sv}"]:

@@ -15,12 +15,14 @@ from osdetectord.bus.connection import BUS, BUS_PATH, SLICE_S, BusGone, CallErro
 from osdetectord.bus.declaration import Interface
 from osdetectord.bus.header import Header
 from osdetectord.bus.interface import (
+    ALLOCATIONS,
     ANOMALIES,
     PROBES,
     ROOT,
     TARGETS,
     TRACES,
     Anomaly,
+    Held,
     Manager,
     Probe,
     Target,
@@ -34,7 +36,7 @@ from osdetectord.bus.interface import (
 )
 from osdetectord.bus.service import NAME, PEER, Service
 from osdetectord.bus.units import UnitView, unit_processes
-from osdetectord.core import AnomalyView, Core, ProbeView, TargetView, TraceView
+from osdetectord.core import AllocationsView, AnomalyView, Core, Instrument, ProbeView, TargetView
 from osdetectord.errors import NoSuchTarget, NotAuthorized, OsdetectorError
 
 SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
@@ -51,7 +53,7 @@ class NameTaken(OsdetectorError):
 
 
 class _Tree:
-    """Which objects there are: the manager, each target, probe and trace, and the newest anomalies."""
+    """Which objects there are: the manager, each target, what is attached, and the newest anomalies."""
 
     root = ROOT
 
@@ -76,6 +78,8 @@ class _Tree:
                 return Probe(self._core.instruments, self._core.instruments.probe(number_at(path, PROBES)).number)
             if path.startswith(f"{TRACES}/"):
                 return Trace(self._core.instruments, self._core.instruments.trace(number_at(path, TRACES)).number)
+            if path.startswith(f"{ALLOCATIONS}/"):
+                return Held(self._core.allocations, self._core.allocations.get(number_at(path, ALLOCATIONS)).number)
         except NoSuchTarget:
             return None
         return None
@@ -88,8 +92,10 @@ class _Tree:
         if path in (PROBES, TRACES):
             paths = [instrument_path(view) for view in self._core.instruments.views()]
             return [each[len(path) + 1 :] for each in paths if each.startswith(f"{path}/")]
+        if path == ALLOCATIONS:
+            return [str(view.number) for view in self._core.allocations.views()]
         if path == ROOT:
-            return ["target", "anomaly", "probe", "trace"]
+            return ["target", "anomaly", "probe", "trace", "allocations"]
         below = "/" if path == "/" else f"{path}/"
         return [ROOT[len(below) :].partition("/")[0]] if ROOT.startswith(below) else []
 
@@ -101,11 +107,13 @@ class _Tree:
                 yield anomaly_path(number), Anomaly, self._core.anomaly(number)
             except NoSuchTarget:
                 continue
-        for view in self._core.instruments.views():
+        for view in (*self._core.instruments.views(), *self._core.allocations.views()):
             yield instrument_path(view), _interface_of(view), view
 
 
-def _interface_of(view: ProbeView | TraceView) -> type[Interface[Any]]:
+def _interface_of(view: Instrument) -> type[Interface[Any]]:
+    if isinstance(view, AllocationsView):
+        return Held
     return Probe if isinstance(view, ProbeView) else Trace
 
 
@@ -277,18 +285,18 @@ class BusServer:
         if self.connected:
             self._service.emit_removed(target_path(number), Target)
 
-    def instrument_added(self, view: ProbeView | TraceView) -> None:
-        """Tell of a new probe or trace."""
+    def instrument_added(self, view: Instrument) -> None:
+        """Tell of a new probe, trace or allocations."""
         self._emit_added(instrument_path(view), _interface_of(view), view)
 
-    def instrument_changed(self, view: ProbeView | TraceView) -> None:
-        """Tell what a probe or trace shows now."""
+    def instrument_changed(self, view: Instrument) -> None:
+        """Tell what a probe, a trace or allocations show now."""
         if self.connected:
             interface = _interface_of(view)
             self._service.emit_changed(instrument_path(view), interface, interface.shown(view))
 
-    def instrument_removed(self, view: ProbeView | TraceView) -> None:
-        """Tell that a probe or trace is there no longer."""
+    def instrument_removed(self, view: Instrument) -> None:
+        """Tell that a probe, a trace or allocations are there no longer."""
         if self.connected:
             self._service.emit_removed(instrument_path(view), _interface_of(view))
 

@@ -49,6 +49,7 @@ ALLOCATION_FRAMES = 32
 
 LOST = ("calls", "events", "too_deep", "abandoned", "frames", "sums", "allocations", "stacks")
 """Causes, in the order of the table ``probe_lost``."""
+LOST_OF_ALLOCATIONS = ("allocations", "stacks")
 
 RULE = np.dtype([("flags", "<u4"), ("tid", "<u4"), ("entry_texts", "<u4"), ("return_texts", "<u4")])
 

@@ -343,6 +343,10 @@ class Allocations:
             state=owner.state,
         )
 
+    def lost(self) -> dict[str, int]:
+        """What was lost since the load, by cause."""
+        return self._uprobes.lost(uprobe.LOST_OF_ALLOCATIONS)
+
     def list(self) -> tuple[tuple[int, AllocationView], ...]:
         """All of them, with their numbers."""
         with self._lock:

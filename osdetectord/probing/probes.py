@@ -679,12 +679,8 @@ class Probes:
     def lost(self) -> dict[str, int]:
         """What was lost since the load, by cause."""
         with self._lock:
-            counts = {}
-            for cause, name in enumerate(uprobe.LOST):
-                value = self._uprobes.maps["probe_lost"].get(cause.to_bytes(4, "little"))
-                counts[f"probe_{name}"] = 0 if value is None else int(value.sum())
-            counts["probe_forgotten"] = self._forgotten
-            return counts
+            causes = [name for name in uprobe.LOST if name not in uprobe.LOST_OF_ALLOCATIONS]
+            return {**self._uprobes.lost(causes), "probe_forgotten": self._forgotten}
 
 
 COUNTED = ("entries", "calls", "total_ns", "cpu_ns")

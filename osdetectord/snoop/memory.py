@@ -78,6 +78,10 @@ class AllocatedMemory:
         """Probe the allocator of a process; raises OsdetectorError."""
         self._numbers[series] = self._allocations.add(pid, library=library)
 
+    def lost(self) -> dict[str, int]:
+        """What was lost, by cause."""
+        return self._allocations.lost()
+
     def rows(self, moment: Moment) -> list[Row]:
         tick = moment.tick
         gone = [exited.process for exited in tick.exited]

@@ -109,6 +109,7 @@ class Session:
         self._metrics: list[_Metrics] = []
         self._files: list[CsvFile] = []
         self._functions: Functions | None = None
+        self._allocated: AllocatedMemory | None = None
         self._log: SyscallLog | None = None
         self._results: Results | None = None
         with ExitStack() as closing:
@@ -168,6 +169,7 @@ class Session:
         config, pid = self._config, self._subject.pid
         memory = signals.get("snoop_mem")
         if isinstance(memory, AllocatedMemory):
+            self._allocated = memory
             memory.watch(self._series, pid, library_of(pid, self._subject.fresh))
         if config.probes is None and config.trace is None:
             return
@@ -305,6 +307,8 @@ class Session:
         if self._functions is not None:
             self._functions.drain()
             lost |= {name: count for name, count in self._functions.lost().items() if count}
+        if self._allocated is not None:
+            lost |= {name: count for name, count in self._allocated.lost().items() if count}
         lost |= {f"rows of {file.path}": file.lost for file in self._files if file.lost}
         files = tuple((file.path, file.rows) for file in self._files)
         found = () if self._results is None else self._results.stop()

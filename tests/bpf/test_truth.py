@@ -201,6 +201,19 @@ def test_children_are_not_followed_when_that_is_asked(sampler, workload):
     assert tick(sampler).started == ()
 
 
+def test_children_are_followed_as_soon_as_anybody_asks_for_it(sampler, workload):
+    watched = sampler.add(workload.pid, follow_children=False)
+    workload.do("spawn")
+    assert tick(sampler).started == ()
+    assert sampler.add(workload.pid, follow_children=True) == watched
+    workload.do("fork 3 0")
+    ticks = until(sampler, lambda ticks: len(exits(ticks)) >= 3)
+
+    started = [process for one in ticks for process in one.started]
+    assert len(started) == 1 + 3
+    assert {process.parent_series for process in started} == {watched.series}
+
+
 def test_a_grandchild_whose_parent_is_gone_belongs_to_the_root(sampler, workload):
     watched = sampler.add(workload.pid)
     pid = int(workload.do("double 307"))

@@ -7,15 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from osdetectord.core import (
+    AllocationsView,
     AnomalyView,
     BlameView,
     Caller,
     DetectorView,
+    HeldView,
     HookView,
     ManagerView,
     PlaceView,
+    PriceView,
     ProbeView,
     ProcessView,
+    StackView,
     TargetView,
     TraceView,
 )
@@ -96,6 +100,57 @@ def a_trace(number: int, signature: str = "f(n: int)") -> TraceView:
     )
 
 
+def some_allocations(number: int, scope: str = "pid:1009") -> AllocationsView:
+    return AllocationsView(
+        number=number,
+        scope=scope,
+        library="libjemalloc",
+        state="on",
+        since_us=START_US,
+        budget=100_003,
+        processes=(HeldView(1009, 1_048_583, 997, 2_097_169, 1999, 1002, "over\x1b budget"),),
+        rate=101.5,
+        cost=float("nan"),
+        lost=3,
+    )
+
+
+class FakeAllocations:
+    """Implements :class:`osdetectord.core.Allocations`: number 3 and what is added."""
+
+    def __init__(self, asked: list[tuple[object, ...]]) -> None:
+        self.all = {3: some_allocations(3)}
+        self._asked = asked
+
+    def views(self) -> Sequence[AllocationsView]:
+        return list(self.all.values())
+
+    def get(self, number: int) -> AllocationsView:
+        try:
+            return self.all[number]
+        except KeyError:
+            raise NoSuchTarget(f"no allocations {number}") from None
+
+    async def price(self, asked_by: Caller) -> PriceView:
+        self._asked.append(("price", asked_by))
+        return PriceView(1.5e-6, 7e-7, 1.3e-7)
+
+    async def add(self, options: Mapping[str, object], asked_by: Caller) -> int:
+        self._asked.append(("add_allocations", dict(options), asked_by))
+        number = max(self.all) + 1
+        self.all[number] = some_allocations(number)
+        return number
+
+    async def remove(self, number: int, asked_by: Caller) -> None:
+        self.get(number)
+        self._asked.append(("remove_allocations", number, asked_by))
+        del self.all[number]
+
+    async def top(self, number: int, count: int) -> Sequence[StackView]:
+        self._asked.append(("top", number, count))
+        return [StackView(1009, 101_909, 101, ("take\x1b_much+0x19 (leaking)", "main+0x7 (leaking)"))]
+
+
 class FakeInstruments:
     """Implements :class:`osdetectord.core.Instruments`: probe 1, trace 2 and what is added."""
 
@@ -147,6 +202,7 @@ class FakeCore:
         self.target_views = {1: a_target(1)}
         self.anomaly_views = {number: an_anomaly(number) for number in range(1, 4)}
         self.instruments = FakeInstruments(self.asked)
+        self.allocations = FakeAllocations(self.asked)
         self.fault: Exception | None = None
 
     def manager(self) -> ManagerView:

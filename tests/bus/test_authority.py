@@ -26,10 +26,14 @@ LOOKS = [
     ("AddTrace", "sa{sv}", "f(n: int)", "1", "pid", "u", "1009"),
     ("RemoveProbe", "o", "/org/osdetector1/probe/1"),
     ("RemoveTrace", "o", "/org/osdetector1/trace/2"),
+    ("MeasureAllocationPrice",),
+    ("AddAllocations", "a{sv}", "1", "pid", "u", "1009"),
+    ("RemoveAllocations", "o", "/org/osdetector1/allocations/3"),
 ]
 FOLLOWS = [
-    ("/org/osdetector1/probe/1", "org.osdetector1.Probe"),
-    ("/org/osdetector1/trace/2", "org.osdetector1.Trace"),
+    ("/org/osdetector1/probe/1", "org.osdetector1.Probe", "Follow"),
+    ("/org/osdetector1/trace/2", "org.osdetector1.Trace", "Follow"),
+    ("/org/osdetector1/allocations/3", "org.osdetector1.Allocations", "Top"),
 ]
 
 
@@ -76,21 +80,22 @@ def test_without_polkit_only_root_may(bus, served, core, user):
         done = bus.call(*words, user=user)
         assert done.returncode == 1
         assert f"{words[0]} looks into other processes: it needs root or leave of polkit" in done.stderr
-    for path, interface in FOLLOWS:
-        assert (
-            "Follow looks into other processes"
-            in bus.call("Follow", "u", "0", path=path, interface=interface, user=user).stderr
-        )
+    for path, interface, method in FOLLOWS:
+        done = bus.call(method, "u", "0", path=path, interface=interface, user=user)
+        assert f"{method} looks into other processes" in done.stderr
     assert asked(core) == []
 
 
 def test_polkit_s_leave_is_enough(bus, served, core, polkit):
-    for path, interface in FOLLOWS:
-        assert bus.call("Follow", "u", "7", path=path, interface=interface, user=AS_NOBODY).returncode == 0
+    for path, interface, method in FOLLOWS:
+        assert bus.call(method, "u", "7", path=path, interface=interface, user=AS_NOBODY).returncode == 0
     for words in LOOKS:
         done = bus.call(*words, user=AS_NOBODY)
         assert done.returncode == 0, done.stderr
-    assert asked(core) == ["follow", "follow", "add_probe", "add_trace", "remove", "remove"]
+    assert asked(core) == [
+        *("follow", "follow", "top", "add_probe", "add_trace", "remove", "remove"),
+        *("price", "add_allocations", "remove_allocations"),
+    ]
     assert core.asked[-1][-1].uid != 0
 
 
@@ -129,6 +134,6 @@ def test_options_come_to_the_daemon_as_what_they_mean(bus, served, core):
 
 def test_lines_are_never_broadcast(bus, served):
     """A signal would show one process's memory to every user of the bus."""
-    for path, _interface in FOLLOWS:
+    for path, *_ in FOLLOWS:
         text = bus.call("Introspect", path=path, interface="org.freedesktop.DBus.Introspectable").stdout
         assert text.count("<signal") == text.count("PropertiesChanged") > 0

@@ -21,6 +21,7 @@ OBJECTS = {
     "org.osdetector1.Anomaly": "/org/osdetector1/anomaly/1",
     "org.osdetector1.Probe": "/org/osdetector1/probe/1",
     "org.osdetector1.Trace": "/org/osdetector1/trace/2",
+    "org.osdetector1.Allocations": "/org/osdetector1/allocations/3",
 }
 CHANGES = [
     ("Watch", "sa{sv}", "1009", "0"),
@@ -94,6 +95,17 @@ def test_the_name_of_the_activation_file_is_the_name_it_activates():
     assert said["D-BUS Service"]["SystemdService"] == f"dbus-{file.stem}.service"
 
 
+def test_stacks_and_price_come_as_the_daemon_has_them(bus, served, core):
+    place = {"path": "/org/osdetector1/allocations/3", "interface": "org.osdetector1.Allocations"}
+
+    assert data(bus.call("Top", "u", "7", **place)) == [
+        [1009, 101_909, 101, ["take\ufffd_much+0x19 (leaking)", "main+0x7 (leaking)"]]
+    ]
+    assert core.asked[-1] == ("top", 3, 7)
+    assert "0 stacks; from 1 to 1000" in bus.call("Top", "u", "0", **place).stderr
+    assert data(bus.call("MeasureAllocationPrice")) == {"malloc_s": 1.5e-6, "free_s": 7e-7, "before_s": 1.3e-7}
+
+
 def test_watch_gives_the_path_of_a_target_that_is_there(bus, served, core):
     path = data(bus.call("Watch", "sa{sv}", "1013", "2", "runtime", "b", "true", "children", "b", "false"))
 
@@ -126,6 +138,9 @@ def test_watch_gives_the_path_of_a_target_that_is_there(bus, served, core):
         (("AddProbe", "sa{sv}", ":f", "1", "pid", "s", "7"), "option pid is of type s; expected u"),
         (("AddTrace", "sa{sv}", "f()", "1", "target", "o", "/x"), "no target /x"),
         (("RemoveProbe", "o", "/org/osdetector1/probe/2"), "no probe 2"),
+        (("AddAllocations", "a{sv}", "1", "library", "s", "y" * 4097), "a library of 4097 characters; at most 4096"),
+        (("AddAllocations", "a{sv}", "1", "tid", "u", "7"), "unknown option tid; known: target, pid, library, budget"),
+        (("RemoveAllocations", "o", "/org/osdetector1/probe/3"), "no allocations /org/osdetector1/probe/3"),
         (("RemoveTrace", "o", "/org/osdetector1/probe/1"), "no trace /org/osdetector1/probe/1"),
         (("Mute", "ot", "/org/osdetector1/target/1", str((1 << 64) - 1)), "18446744073709551615 seconds; at most"),
         (("Destroy",), "no method Destroy in org.osdetector1.Manager"),
@@ -217,6 +232,7 @@ def test_everybody_may_read_properties_and_objects(bus, served):
         *(f"/org/osdetector1/anomaly/{number}" for number in (1, 2, 3)),
         "/org/osdetector1/probe/1",
         "/org/osdetector1/trace/2",
+        "/org/osdetector1/allocations/3",
     }
 
 

@@ -73,6 +73,7 @@ FLOORS = {
     "osdetectord.watching": 4,
     "osdetectord.follower": 3,
     "osdetectord.instruments": 4,
+    "osdetectord.allocating": 4,
     "osdetectord.anomalies": 4,
     "osdetectord.worker": 4,
     "osdetectord.daemon": 4,

@@ -1,0 +1,438 @@
+"""Allocations as people ask for them: of whom, since when, at what price, and when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic_ns
+from typing import Any
+
+from osdetectord import record, wall
+from osdetectord.core import AllocationsView, Caller, HeldView, PriceView, StackView
+from osdetectord.errors import (
+    BudgetExceeded,
+    InvalidArgument,
+    NoSuchProcess,
+    NoSuchSymbol,
+    NoSuchTarget,
+    OsdetectorError,
+    TooManyTargets,
+)
+from osdetectord.instruments import Listener, Processes
+from osdetectord.logger import get_logger
+from osdetectord.probing import allocations as probing
+from osdetectord.probing.allocations import DEFAULT_BUDGET
+from osdetectord.probing.probes import Detached
+from osdetectord.process import Process, ProcessInfo
+from osdetectord.record import Record
+from osdetectord.sampler import Exited, ProcessSeries, Tick
+
+PERIOD_S = 0.5
+"""How often counts are taken, processes followed and budgets judged."""
+TOLD_EVERY = 2
+"""Periods between two changes of numbers that the bus is told; changes of state are told at once."""
+MAX_WATCHED = 64
+MAX_BUDGET = 10_000_000
+RETRY_NS, RETRY_MAX_NS = 500_000_000, 60_000_000_000
+"""When a process without an allocator is looked at again, each time later: its libraries may not be loaded yet."""
+LIBRARIES = ("libc", "")
+"""Where the allocator is looked for: the C library, or the program itself where it is linked statically."""
+
+logger = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """Why a process can't be watched, and when to try again."""
+
+    why: str
+    again_ns: int
+    delay_ns: int = RETRY_NS
+
+
+@dataclass(slots=True)
+class _Watched:
+    """The allocations of some processes."""
+
+    number: int
+    scope: str
+    target: int
+    library: str
+    budget: int
+    since_us: int
+    lost_before: int
+    pids: set[int]
+    series: set[int]
+    """What is watched for its sake."""
+    owners: dict[int, int] = field(default_factory=dict)
+    """Numbers by pid, as those have them who count."""
+    troubles: dict[int, _Trouble] = field(default_factory=dict)
+    held: dict[int, probing.AllocationView] = field(default_factory=dict)
+    counts: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=round(2 / PERIOD_S) + 1))
+    """When how many had been allocated and freed."""
+    told: AllocationsView | None = None
+    ended: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"allocations {self.number}"
+
+    def counted(self, at_ns: int) -> None:
+        """Note what has been counted up to now."""
+        held = self.held.values()
+        self.counts.append((at_ns, sum(each.allocations for each in held), sum(each.frees for each in held)))
+
+    def rates(self) -> tuple[float, float]:
+        """Allocations and frees per second, lately."""
+        if len(self.counts) < 2:
+            return 0.0, 0.0
+        (begun_ns, *before), (last_ns, *now) = self.counts[0], self.counts[-1]
+        allocated, freed = (max(0, a - b) / ((last_ns - begun_ns) * 1e-9) for a, b in zip(now, before, strict=True))
+        return allocated, freed
+
+    def view(self, lost: int, price: PriceView | None) -> AllocationsView:
+        """Return it as the bus shows it."""
+        rows = []
+        for pid in sorted(self.pids):
+            held = self.held.get(pid)
+            if held is None:
+                known = self.troubles.get(pid)
+                rows.append(HeldView(pid, 0, 0, 0, 0, 0, "not yet" if known is None else known.why))
+                continue
+            trouble = "" if held.state == "on" else held.state
+            numbers = (held.bytes, held.count, held.allocated_bytes, held.allocations, held.frees)
+            rows.append(HeldView(pid, *numbers, trouble))
+        states = {held.state for held in self.held.values()}
+        state = next((state for state in ("on", "over budget") if state in states), "waiting")
+        allocated, freed = self.rates()
+        cost = math.nan if price is None else allocated * price.malloc_s + freed * price.free_s
+        return AllocationsView(
+            number=self.number,
+            scope=self.scope,
+            library=self.library,
+            state=state,
+            since_us=self.since_us,
+            budget=self.budget,
+            processes=tuple(rows),
+            rate=allocated + freed,
+            cost=cost,
+            lost=lost - self.lost_before,
+        )
+
+
+@dataclass(slots=True)
+class _News:
+    """What the collectors found since the last look."""
+
+    execed: list[ProcessSeries] = field(default_factory=list)
+    exited: list[Exited] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What another thread brings back: how it is with each process, by number and pid."""
+
+    at_ns: int
+    detached: Sequence[Detached]
+    owners: Mapping[int, dict[int, int]]
+    troubles: Mapping[int, dict[int, _Trouble]]
+    held: Mapping[int, probing.AllocationView]
+    lost: Mapping[str, int]
+
+
+class Allocating:
+    """All allocations that are watched; see :class:`osdetectord.core.Allocations` for what the bus may ask.
+
+    Attaching and reading take milliseconds: they are done in other threads, one at a time, and what the bus reads
+    meanwhile is what the last look found.
+
+    Parameters
+    ----------
+    manager
+        Attaches and counts.
+    processes
+        Keeps processes watched, so that their executions and ends are told.
+    members
+        Pids of a target's processes, with those of its children or without.  Raises NoSuchTarget.
+    bus
+        Is told what changes.
+    tell
+        Takes records for the journal.
+    """
+
+    def __init__(
+        self,
+        manager: probing.Allocations,
+        processes: Processes,
+        members: Callable[[int, bool], Sequence[int]],
+        bus: Listener,
+        tell: Callable[[Record], None],
+    ) -> None:
+        self._manager, self._processes, self._members = manager, processes, members
+        self._bus, self._tell = bus, tell
+        self._all: dict[int, _Watched] = {}
+        self._adding: set[int] = set()
+        self._next = 1
+        self._news = _News()
+        self._causes: Mapping[str, int] = {}
+        self._price: PriceView | None = None
+        self._one = asyncio.Lock()
+        self._needed = asyncio.Event()
+        self._looks = 0
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Count and follow processes for as long as any allocations are watched."""
+        while True:
+            await self._needed.wait()
+            await asyncio.sleep(PERIOD_S)
+            async with self._one:
+                try:
+                    await self._step()
+                except Exception:  # one bad look must not end all
+                    logger.error("counting allocations failed", exc_info=True)
+
+    def ticked(self, tick: Tick) -> None:
+        """Note what the collectors found."""
+        if self._all or self._one.locked():
+            self._news.execed += tick.execed
+            self._news.exited += tick.exited
+
+    def target_removed(self, target: int) -> None:
+        """End what was for the processes of a target."""
+        for watched in self._all.values():
+            watched.ended |= watched.target == target
+
+    def holds(self, series: int) -> bool:
+        """Return whether a process is watched for the sake of its allocations."""
+        return series in self._adding or any(series in watched.series for watched in self._all.values())
+
+    # ---- asked by the bus
+
+    def views(self) -> Sequence[AllocationsView]:
+        """Return all, by number."""
+        return [self._view(watched) for watched in self._all.values()]
+
+    def get(self, number: int) -> AllocationsView:
+        """Return one."""
+        return self._view(self._watched(number))
+
+    async def price(self, asked_by: Caller) -> PriceView:
+        """Measure what watching costs here."""
+        async with self._one:
+            found = await asyncio.to_thread(self._manager.price)
+        self._price = PriceView(found.malloc_ns * 1e-9, found.free_ns * 1e-9, found.pair_before_ns * 1e-9)
+        return self._price
+
+    async def add(self, options: Mapping[str, Any], asked_by: Caller) -> int:
+        """Watch the allocations of a process, or of a target's."""
+        budget = int(options.get("budget", DEFAULT_BUDGET))
+        if budget > MAX_BUDGET:
+            raise BudgetExceeded(f"budget of {budget} calls per second, at most {MAX_BUDGET} are allowed")
+        async with self._one:
+            if len(self._all) >= MAX_WATCHED:
+                raise TooManyTargets(f"allocations are watched {MAX_WATCHED} times already")
+            try:
+                scope, target, pids = self._scope(options)
+                if not target:
+                    self._adding.add(self._processes.add(pids[0], follow_children=False).series)
+                watched = _Watched(
+                    number=self._next,
+                    scope=scope,
+                    target=target,
+                    library=str(options.get("library", "")),
+                    budget=budget,
+                    since_us=wall.now_us(),
+                    lost_before=sum(self._causes.values()),
+                    pids=set(pids),
+                    series=set(self._adding),
+                )
+                await asyncio.to_thread(self._attach_first, watched)
+                self._next += 1
+                self._all[watched.number] = watched
+            finally:
+                self._let_go(self._adding)
+            self._needed.set()
+            logger.info("%s of %s, asked by uid %d", watched.name, scope, asked_by.uid)
+            watched.told = self._view(watched)
+            self._bus.instrument_added(watched.told)
+            return watched.number
+
+    async def remove(self, number: int, asked_by: Caller) -> None:
+        """Watch them no more."""
+        async with self._one:
+            watched = self._watched(number)
+            logger.info("%s is removed, asked by uid %d", watched.name, asked_by.uid)
+            watched.ended = True
+            await self._step()
+
+    async def top(self, number: int, count: int) -> Sequence[StackView]:
+        """Return who allocated what is outstanding."""
+        async with self._one:
+            owners = dict(self._watched(number).owners)
+            found = await asyncio.to_thread(self._tops, owners, count)
+        return sorted(found, key=lambda stack: -stack.bytes)[:count]
+
+    def lost(self) -> Mapping[str, int]:
+        """Return what was lost up to the last look, by cause."""
+        return self._causes
+
+    # ---- within
+
+    def _watched(self, number: int) -> _Watched:
+        watched = self._all.get(number)
+        if watched is None:
+            raise NoSuchTarget(f"no allocations {number}")
+        return watched
+
+    def _view(self, watched: _Watched) -> AllocationsView:
+        return watched.view(sum(self._causes.values()), self._price)
+
+    def _scope(self, options: Mapping[str, Any]) -> tuple[str, int, Sequence[int]]:
+        named = [key for key in ("target", "pid") if options.get(key)]
+        if len(named) != 1:
+            said = f"{' and '.join(named)} are given" if named else "nobody is named"
+            raise InvalidArgument(f"whose allocations: {said}, expected target or pid")
+        value = int(options[named[0]])
+        if named == ["pid"]:
+            return f"pid:{value}", 0, (value,)
+        pids = self._members(value, True)
+        if not pids:
+            raise NoSuchProcess(f"target {value} has no process now")
+        return f"target:{value}", value, pids
+
+    def _attach_first(self, watched: _Watched) -> None:
+        """Attach to each process; raises what went wrong with the first where it could be done with none."""
+        first: OsdetectorError | None = None
+        for pid in sorted(watched.pids):
+            try:
+                watched.owners[pid] = self._attach(pid, watched.library, watched.budget)
+                watched.held[pid] = self._manager.view(watched.owners[pid])
+            except OsdetectorError as error:
+                first = first or error
+                watched.troubles[pid] = _Trouble(str(error), monotonic_ns() + RETRY_NS)
+        if not watched.owners and first is not None:
+            raise first
+        watched.counted(monotonic_ns())
+
+    def _attach(self, pid: int, library: str, budget: int) -> int:
+        *others, last = (library,) if library else LIBRARIES
+        for each in others:
+            with suppress(NoSuchSymbol):
+                return self._manager.add(pid, library=each, budget=budget)
+        return self._manager.add(pid, library=last, budget=budget)
+
+    async def _step(self) -> None:
+        """Look once, and take in what was found."""
+        idle = not self._all
+        news, self._news = self._news, _News()
+        for watched in self._all.values():
+            self._take_in(watched, news)
+        wanted = [
+            (watched.number, frozenset(watched.pids), watched.library, watched.budget, dict(watched.owners))
+            for watched in self._all.values()
+        ]
+        known_troubles = {watched.number: dict(watched.troubles) for watched in self._all.values()}
+        execed = [each.info for each in news.execed]
+        look = await asyncio.to_thread(self._look, wanted, known_troubles, execed, [end.process for end in news.exited])
+        self._causes = look.lost
+        for watched in self._all.values():
+            watched.owners, watched.troubles = look.owners[watched.number], look.troubles[watched.number]
+            watched.held = {pid: look.held[owner] for pid, owner in watched.owners.items() if owner in look.held}
+            watched.counted(look.at_ns)
+        for one in look.detached:
+            for watched in self._all.values():
+                if one.number in watched.owners.values():
+                    self._tell(record.over_budget(watched.name, one.location, watched.scope, one.rate, one.budget))
+        self._looks += 1
+        self._tell_changes()
+        for number in [number for number, watched in self._all.items() if watched.ended]:
+            await self._remove(number)
+        if idle and not self._all:
+            self._needed.clear()
+
+    def _take_in(self, watched: _Watched, news: _News) -> None:
+        """Follow processes."""
+        if watched.target:
+            try:
+                watched.pids = set(self._members(watched.target, True))
+            except NoSuchTarget:
+                watched.ended = True
+            return
+        for end in news.exited:
+            if end.series in watched.series:
+                watched.series.discard(end.series)
+                watched.ended = True
+
+    def _look(
+        self,
+        wanted: Sequence[tuple[int, frozenset[int], str, int, dict[int, int]]],
+        known_troubles: Mapping[int, dict[int, _Trouble]],
+        execed: Sequence[ProcessInfo],
+        exited: Sequence[Process],
+    ) -> _Look:
+        now_ns = monotonic_ns()
+        detached = self._manager.tick(now_ns, execed, exited)
+        anew = {info.process.pid for info in execed}
+        held = dict(self._manager.list())
+        owners: dict[int, dict[int, int]] = {}
+        troubles: dict[int, dict[int, _Trouble]] = {}
+        for number, pids, library, budget, before in wanted:
+            owners[number] = now = {}
+            known = known_troubles[number]
+            troubles[number] = wrong = {
+                pid: trouble for pid, trouble in known.items() if pid in pids - anew and trouble.again_ns > now_ns
+            }
+            for pid, owner in before.items():
+                # an ended one is another process, or another program, by now
+                if pid in pids and held[owner].state != "ended":
+                    now[pid] = owner
+                else:
+                    self._manager.remove(owner)
+            for pid in sorted(pids - set(now) - set(wrong)):
+                try:
+                    now[pid] = self._attach(pid, library, budget)
+                except OsdetectorError as error:
+                    delay_ns = min(2 * known[pid].delay_ns, RETRY_MAX_NS) if pid in known else RETRY_NS
+                    wrong[pid] = _Trouble(str(error), now_ns + delay_ns, delay_ns)
+        return _Look(now_ns, detached, owners, troubles, dict(self._manager.list()), self._manager.lost())
+
+    def _tops(self, owners: Mapping[int, int], count: int) -> list[StackView]:
+        found = []
+        for pid, owner in owners.items():
+            stacks = self._manager.top(owner, count)
+            found += [StackView(pid, stack.bytes, stack.count, stack.frames) for stack in stacks]
+        return found
+
+    def _tell_changes(self) -> None:
+        for watched in self._all.values():
+            view, told = self._view(watched), watched.told
+            if told is None or view == told:
+                continue
+            who, before = ({each.pid: each.trouble for each in either.processes} for either in (view, told))
+            if (view.state, who) != (told.state, before) or self._looks % TOLD_EVERY == 0:
+                watched.told = view
+                self._bus.instrument_changed(view)
+
+    async def _remove(self, number: int) -> None:
+        watched = self._all[number]
+        for owner in watched.owners.values():
+            await asyncio.to_thread(self._manager.remove, owner)
+        view = self._view(watched)
+        del self._all[number]
+        self._let_go(watched.series)
+        self._bus.instrument_removed(view)
+
+    def _let_go(self, series: set[int]) -> None:
+        """Watch no longer what nobody else wants."""
+        gone = list(series)
+        series.clear()
+        for one in gone:
+            if not self.holds(one):
+                with suppress(NoSuchTarget):  # it has ended
+                    self._processes.remove(one)
