@@ -230,6 +230,10 @@ class Manager:
         """Say whether an anomaly was worth the report."""
         await self._call(ROOT, MANAGER, "Feedback", "ob", (anomaly.path, useful))
 
+    async def forget_feedback(self, anomaly: Anomaly) -> None:
+        """Take back what was said of an anomaly."""
+        await self._call(ROOT, MANAGER, "ForgetFeedback", "o", (anomaly.path,))
+
     async def probes(self) -> list[Probe]:
         """Return all probes, oldest first."""
         objects = await self._call(ROOT, OBJECTS, "GetManagedObjects")

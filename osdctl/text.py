@@ -157,6 +157,8 @@ def _narrow(widths: list[int], room: int) -> None:
         over -= 1
 
 
+_NOTHING = 1e-9
+"""What is less is a remainder of arithmetic: no counter of a process is so slow."""
 _BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi")
 _DECIMAL = ("", "k", "M", "G", "T", "P")
 
@@ -165,7 +167,7 @@ def number(value: float) -> str:
     """Return a number with three significant digits and no needless zeros."""
     if not math.isfinite(value):
         return "-"
-    if value == 0:
+    if abs(value) < _NOTHING:
         return "0"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     if digits > 6:

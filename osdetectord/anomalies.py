@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from osdetectord import record, wall
 from osdetectord.anomaly import Blame, Episode, EpisodeKind, Phase
@@ -16,8 +20,16 @@ from osdetectord.metric import Metric
 from osdetectord.record import Record
 from osdetectord.watching import Member, Target
 
-Evidence = Mapping[str, object]
+Expected = tuple[NDArray[np.float64], NDArray[np.float64]]
 logger = get_logger()
+
+
+class Gathering(Protocol):
+    """Gathers evidence; :class:`osdetectord.evidence.Evidence` is it."""
+
+    def begin(self, view: AnomalyView, series: int, expected: Expected | None) -> dict[str, Any]: ...
+    def refreshed(self, number: int, old: Mapping[str, Any]) -> dict[str, Any]: ...
+    def end(self, number: int) -> None: ...
 
 
 class Anomalies:
@@ -33,12 +45,19 @@ class Anomalies:
         Sends a record to the journal.
     listener
         Hears of each change.
+    evidence
+        Gathers what each rests on.
     """
 
     def __init__(
-        self, history: History, metrics: Sequence[Metric], tell: Callable[[Record], None], listener: Listener
+        self,
+        history: History,
+        metrics: Sequence[Metric],
+        tell: Callable[[Record], None],
+        listener: Listener,
+        evidence: Gathering,
     ) -> None:
-        self._history, self._tell, self._listener = history, tell, listener
+        self._history, self._tell, self._listener, self._evidence = history, tell, listener, evidence
         self._units = {metric.name: metric.sample_unit for metric in metrics}
         self._open: dict[int, tuple[AnomalyView, int]] = {}
         """Open anomalies and their series, by the detector's number of the episode."""
@@ -46,8 +65,8 @@ class Anomalies:
         """The detector's number of an episode, by ours, while the same detector lives."""
         self._next = history.last_anomaly() + 1
 
-    def heard(self, episode: Episode, member: Member, target: Target, evidence: Callable[[], Evidence]) -> None:
-        """Take in what the detector says of an episode of a target's process."""
+    def heard(self, episode: Episode, member: Member, target: Target, expected: Expected | None) -> None:
+        """Take in what the detector says of an episode of a target's process, and of what is expected of it."""
         known = self._open.get(episode.number)
         if episode.phase is Phase.CLOSED:
             if known is not None:
@@ -57,11 +76,13 @@ class Anomalies:
             view = self._view(episode, member, target, self._next)
             self._next += 1
             muted = wall.now_us() < target.muted_until_us
-            self._keep(view, json.dumps({"anomaly": asdict(view), **evidence()}).encode())
+            gathered = self._evidence.begin(view, episode.series, expected)
+            self._keep(view, json.dumps({"anomaly": asdict(view), **gathered}).encode())
             if not muted:
                 self._tell(record.opened(view))
                 self._listener.anomaly_opened(view)
             if episode.kind is EpisodeKind.NEW_NORMAL:
+                self._evidence.end(view.number)
                 self._keep(replace(view, state="closed", closed_us=view.opened_us))
                 return
             self._open[episode.number] = (view, episode.series)
@@ -91,13 +112,21 @@ class Anomalies:
             raise NoSuchTarget(f"no anomaly {number}")
         return view
 
+    def evidence(self, number: int) -> bytes:
+        """Return what an anomaly rests on, as JSON, empty where nothing was kept; raises :class:`NoSuchTarget`."""
+        view = self.get(number)
+        kept = self._history.evidence(number)
+        if not kept:
+            return b""
+        return json.dumps({**self._evidence.refreshed(number, json.loads(kept)), "anomaly": asdict(view)}).encode()
+
     def open_views(self) -> list[AnomalyView]:
         """Return what is open now."""
         return [view for view, _ in self._open.values()]
 
-    def judge(self, number: int, useful: bool) -> int | None:
-        """Note the user's word; returns the detector's number of the episode while it still knows it."""
-        view = replace(self.get(number), useful="yes" if useful else "no")
+    def judge(self, number: int, useful: bool | None) -> int | None:
+        """Note the user's word, None for none; returns the detector's number of the episode while it knows it."""
+        view = replace(self.get(number), useful="" if useful is None else "yes" if useful else "no")
         for episode, (known, series) in self._open.items():
             if known.number == number:
                 self._open[episode] = (view, series)
@@ -108,7 +137,9 @@ class Anomalies:
     def _close(self, number: int, view: AnomalyView, why: str) -> None:
         self._open.pop(number, None)
         view = replace(view, state="closed", closed_us=view.closed_us or wall.now_us())
-        self._keep(view)
+        kept = self._history.evidence(view.number)
+        self._keep(view, json.dumps(self._evidence.refreshed(view.number, json.loads(kept))).encode() if kept else None)
+        self._evidence.end(view.number)
         self._tell(record.closed(view, why))
         self._listener.anomaly_closed(view)
 

@@ -333,6 +333,9 @@ class Core(Protocol):
 
     async def mute(self, target: int, seconds: int, asked_by: Caller) -> None: ...
     async def feedback(self, anomaly: int, useful: bool, asked_by: Caller) -> None: ...
+    async def forget_feedback(self, anomaly: int, asked_by: Caller) -> None:
+        """Take back what was said of an anomaly."""
+
     async def reload(self, asked_by: Caller) -> None: ...
 
 

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from osdetectord import __version__, log, record, state_file, statm, wall
+from osdetectord import __version__, log, record, state_file, wall
 from osdetectord.allocating import Allocating
-from osdetectord.anomalies import Anomalies, Evidence
+from osdetectord.anomalies import Anomalies
 from osdetectord.bus.server import BusServer
 from osdetectord.config import Config, load
-from osdetectord.core import AnomalyView, Caller, DetectorView, HookView, ManagerView, TargetView
+from osdetectord.core import AnomalyView, Caller, DetectorView, HookView, ManagerView, ProbeView, TargetView
+from osdetectord.cost import Cost
 from osdetectord.detection.settings import Settings
 from osdetectord.errors import ConfigError, InvalidArgument, OsdetectorError
+from osdetectord.evidence import Evidence
+from osdetectord.happenings import Happenings
 from osdetectord.history import PARTS, History
 from osdetectord.instruments import Instruments, Share
 from osdetectord.journal import Journal
 from osdetectord.keeping import Keeping
 from osdetectord.logger import get_logger
+from osdetectord.losses import Losses
 from osdetectord.matching import Matcher
 from osdetectord.notify import Notifier
 from osdetectord.probing.allocations import Allocations
@@ -47,13 +46,10 @@ from osdetectord.worker_client import Setup, WorkerClient
 TOLD_AFTER_S = 3.0
 """Age at which the detector is told of a process; younger ones are counted, not judged."""
 CHORES_S = 10.0
-LOSSES_EVERY_S = 300.0
-"""Losses that go on are told no more often."""
 PING_TIMEOUT_S = 20.0
 """A flood on the bus keeps our own ping waiting in dbus-daemon's queue for seconds."""
 MAX_MUTE_S = 10 * 365 * 86400
 WATCHES, HISTORY = "watches.json", "history.sqlite"
-BEFORE_ONSET_ROWS = 120
 
 logger = get_logger()
 
@@ -123,20 +119,27 @@ class Daemon:
         )
         for_targets = Share(sampler, lambda series: self.instruments.holds(series) or self.allocations.holds(series))
         self._watching = Watching(for_targets, Matcher(), self._bus, names, config.max_targets)
-        self._anomalies = Anomalies(self._history, sampler.metrics, self._tell, self._bus)
+        self._happenings = Happenings()
+        self._evidence = Evidence(sampler, self._probes, self._happenings)
+        self._anomalies = Anomalies(self._history, sampler.metrics, self._tell, self._bus, self._evidence)
         state_dir = str(options.state_dir / "detector") if options.state_dir else None
         self._worker = WorkerClient(options.detector_socket, state_dir, self._setup(), self)
         self._ticker = Ticker(sampler, config.interval_s, self._on_tick)
         self._evidences: tuple[EvidenceState, ...] = ()
-        self._past: deque[tuple[int, NDArray[np.uint64], NDArray[np.float32]]] = deque(maxlen=BEFORE_ONSET_ROWS)
-        self._lost_before: dict[str, int] = {}
-        self._losses_told_s = -LOSSES_EVERY_S
         self._status = ""
         self._stop = asyncio.Event()
-        self._cost = _Cost()
+        self._cost = Cost(self._parts_cost)
         # the disk may be slow; the loop and the caller of Watch are not to wait for it
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._keeping = Keeping(self._history, self._disk)
+        self._losses = Losses(
+            sampler.lost,
+            lambda: self._bus.lost,
+            self.instruments.lost,
+            self.allocations.lost,
+            self._keeping.lost,
+            lambda: {"detector.frames": self._worker.dropped_frames, "collector.ticks": self._ticker.skipped},
+        )
 
     # ---- life
 
@@ -169,6 +172,7 @@ class Daemon:
                 self._chores(),
                 self._watchdog(),
                 self._bus_lost(),
+                self._evidence.run(),
                 self.instruments.run(),
                 self.allocations.run(),
             )
@@ -233,7 +237,10 @@ class Daemon:
                 self._changed(target)
             self._save()
             self._keeping.tidy(self._config)
-            self._tell_losses()
+            lost = self._losses.news()
+            if lost is not None:
+                self._tell(lost)
+                self._bus.manager_changed(["Lost"])
             self._cost.measure()
             self._bus.manager_changed(["SelfCost"])
 
@@ -275,14 +282,19 @@ class Daemon:
     # ---- told by the collectors
 
     def _on_tick(self, tick: Tick) -> None:
+        now_us = wall.now_us()
         for child in tick.started:
             for target in self._watching.started(child):
+                self._happenings.note(now_us, "started", child.info.comm, child.info.process.pid, target.number)
                 self._changed(target)
         for now in tick.execed:
             member = self._watching.execed(now)
-            if member is not None and member.told:
-                self._worker.remove(member.series)
-                self._worker.add(member.series, member.program)
+            if member is not None:
+                for target in self._watching.targets_of(now.series):
+                    self._happenings.note(now_us, "executed", now.info.comm, now.info.process.pid, target.number)
+                if member.told:
+                    self._worker.remove(member.series)
+                    self._worker.add(member.series, member.program)
         for target in self._watching.appeared(tick.strangers):
             self._changed(target)
         self._take(tick.frame)
@@ -294,7 +306,7 @@ class Daemon:
     def _take(self, frame: Frame) -> None:
         members = self._watching.members
         now_s, now_us = time.monotonic(), wall.of_monotonic_us(frame.time_ns)
-        self._past.append((now_us, frame.series, frame.values.astype(np.float32)))
+        self._evidence.take(now_us, frame)
         judged = []
         for at, series in enumerate(frame.series.tolist()):
             member = members.get(series)
@@ -314,7 +326,9 @@ class Daemon:
     def _exited(self, end: Exited) -> None:
         member = self._watching.members.get(end.series)
         self._anomalies.ended(end.series, "process ended")
+        how = f"{end.comm} {record.ending(end.code, end.signal, end.core)}"
         for target, is_root in self._watching.exited(end):
+            self._happenings.note(wall.now_us(), "ended", how, end.process.pid, target.number)
             if is_root:
                 spec = str(target.spec)
                 self._tell(record.exited(spec, end.comm, end.process.pid, end.code, end.signal, end.core))
@@ -348,8 +362,7 @@ class Daemon:
             member = self._watching.members.get(episode.series)
             targets = self._watching.targets_of(episode.series)
             if member is not None and targets:
-                evidence = partial(self._collect_evidence, episode.series, bands.get(episode.series))
-                self._anomalies.heard(episode, member, targets[0], evidence)
+                self._anomalies.heard(episode, member, targets[0], bands.get(episode.series))
         for number in changed:
             self._changed(self._watching.get(number))
 
@@ -357,6 +370,7 @@ class Daemon:
         """Close what is open, and say so where nobody asked for it."""
         self._evidences = ()
         self._anomalies.detector_lost("settings changed" if asked else "detector lost")
+        self._happenings.note(wall.now_us(), "detector", "settings changed" if asked else f"lost: {why}")
         if not asked:
             text = f"the detector is lost ({why}); collection goes on, it is started again"
             self._tell(Record(text, record.WARNING, {"MESSAGE_ID": record.WORKER_LOST}))
@@ -369,7 +383,7 @@ class Daemon:
         detectors = tuple(DetectorView(e.name, e.state, e.why) for e in self._evidences)
         units = {metric.name: metric.sample_unit for metric in self._sampler.metrics}
         return ManagerView(
-            __version__, self._hooks(), detectors, self._lost(), self._self_cost(), self._worker.state, units
+            __version__, self._hooks(), detectors, self._losses.counts(), self._cost.values(), self._worker.state, units
         )
 
     def targets(self) -> Sequence[TargetView]:
@@ -396,6 +410,7 @@ class Daemon:
         target, new = await self._watching.watch(spec, not options.get("runtime", False), follow)
         if new:
             logger.info("watching %s as target %d, asked by uid %d", target.spec, target.number, asked_by.uid)
+            self._happenings.note(wall.now_us(), "watched", str(target.spec), 0, target.number)
             self._mind_strangers()
             self._save()
             self._bus.target_added(self._watching.view(target))
@@ -407,6 +422,7 @@ class Daemon:
         """Watch a target no more."""
         found = self._watching.get(target)
         logger.info("watching %s no more, asked by uid %d", found.spec, asked_by.uid)
+        self._happenings.note(wall.now_us(), "unwatched", str(found.spec), 0, target)
         self._remove(found)
 
     def list_anomalies(
@@ -434,8 +450,7 @@ class Daemon:
 
     def evidence(self, anomaly: int) -> bytes:
         """Return what an anomaly rests on, as JSON."""
-        self._anomalies.get(anomaly)
-        return self._history.evidence(anomaly)
+        return self._anomalies.evidence(anomaly)
 
     async def mute(self, target: int, seconds: int, asked_by: Caller) -> None:
         """Tell nothing of a target for a while; 0 ends it."""
@@ -449,10 +464,13 @@ class Daemon:
 
     async def feedback(self, anomaly: int, useful: bool, asked_by: Caller) -> None:
         """Take the user's word on an anomaly."""
+        self._judge(anomaly, useful)
         logger.info("anomaly %d is %s, says uid %d", anomaly, "useful" if useful else "a false alarm", asked_by.uid)
-        episode = self._anomalies.judge(anomaly, useful)
-        if episode is not None:
-            self._worker.mark(episode, useful)
+
+    async def forget_feedback(self, anomaly: int, asked_by: Caller) -> None:
+        """Take the user's word on an anomaly back."""
+        self._judge(anomaly, None)
+        logger.info("what was said of anomaly %d is taken back by uid %d", anomaly, asked_by.uid)
 
     async def reload(self, asked_by: Caller) -> None:
         """Read the configuration anew; a wrong one leaves the old one in force."""
@@ -471,6 +489,7 @@ class Daemon:
         self._ticker.interval_s = config.interval_s
         if (old.detection, old.interval_s) != (config.detection, config.interval_s):
             self._worker.reconfigure(self._setup())
+        self._happenings.note(wall.now_us(), "reloaded", "the configuration of osdetectord")
         logger.info("configuration reloaded, asked by uid %d", asked_by.uid)
 
     async def _reload_by_signal(self) -> None:
@@ -490,6 +509,25 @@ class Daemon:
         found = self._watching.get(target)
         return [self._watching.members[series].process.pid for series in (found.members if children else found.roots)]
 
+    def _judge(self, anomaly: int, useful: bool | None) -> None:
+        episode = self._anomalies.judge(anomaly, useful)
+        if episode is not None:
+            self._worker.mark(episode, useful)
+        else:
+            logger.info("the detector does not remember anomaly %d: the word on it changes no detection", anomaly)
+
+    def _probes(self) -> list[ProbeView]:
+        return [view for view in self.instruments.views() if isinstance(view, ProbeView)]
+
+    def _parts_cost(self) -> dict[str, float]:
+        run_time_ns = self._sampler.run_time_ns()
+        return {
+            "tick_s": self._ticker.tick_s,
+            "worker_rss_bytes": self._worker.rss_bytes,
+            "worker_cpu_s": self._worker.cpu_s,
+            **({} if run_time_ns is None else {"bpf_s": run_time_ns / 1e9}),
+        }
+
     def _tell(self, entry: Record) -> None:
         self._journal.send(entry.message, entry.priority, entry.fields)
 
@@ -508,23 +546,6 @@ class Daemon:
     def _changed(self, target: Target) -> None:
         self._bus.target_changed(self._watching.view(target), ["State", "Processes"])
         self._tell_status()
-
-    def _collect_evidence(self, series: int, band: tuple[Any, Any] | None) -> Evidence:
-        found = [(us, values[numbers == series]) for us, numbers, values in self._past]
-        past = [(us, rows[0]) for us, rows in found if len(rows)]
-        times = [us for us, _ in past]
-        table = np.array([row for _, row in past])
-        out = {}
-        for at, metric in enumerate(self._sampler.metrics):
-            values = [value if value == value else None for value in table[:, at].tolist()] if len(table) else []
-            low, high = (float(band[0][at]), float(band[1][at])) if band else (np.nan, np.nan)
-            expected = [low, high] if np.isfinite(low) and np.isfinite(high) else None
-            out[metric.name] = {"unit": metric.sample_unit, "values": values, "expected": expected}
-        calls = [
-            {"name": c.name, "count": c.count, "errors": c.errors, "total_ns": c.total_ns, "max_ns": c.longest_ns}
-            for c in self._sampler.syscalls(series)
-        ]
-        return {"time_us": times, "metrics": out, "syscalls": calls}
 
     def _say_status(self) -> str:
         states = [self._watching.state(target) for target in self._watching]
@@ -548,69 +569,12 @@ class Daemon:
             self._status = status
             self._notifier.status(status)
 
-    def _lost(self) -> dict[str, int]:
-        return {
-            **self._sampler.lost(),
-            **self._bus.lost,
-            **self.instruments.lost(),
-            **self.allocations.lost(),
-            **self._keeping.lost(),
-            "detector.frames": self._worker.dropped_frames,
-            "collector.ticks": self._ticker.skipped,
-        }
-
-    def _tell_losses(self) -> None:
-        now_s = time.monotonic()
-        if now_s - self._losses_told_s < LOSSES_EVERY_S:
-            return
-        lost = self._lost()
-        more = {name: count - self._lost_before.get(name, 0) for name, count in lost.items()}
-        grown = {name: count for name, count in more.items() if count > 0}
-        if grown:
-            self._lost_before, self._losses_told_s = lost, now_s
-            text = ", ".join(f"{count} x {name}" for name, count in sorted(grown.items()))
-            self._tell(Record(f"lost: {text}", record.WARNING, {"MESSAGE_ID": record.LOSSES}))
-            self._bus.manager_changed(["Lost"])
-
-    def _self_cost(self) -> dict[str, float]:
-        cost = {
-            **self._cost.values,
-            "tick_s": self._ticker.tick_s,
-            "worker_rss_bytes": self._worker.rss_bytes,
-            "worker_cpu_s": self._worker.cpu_s,
-        }
-        run_time_ns = self._sampler.run_time_ns()
-        return cost if run_time_ns is None else {**cost, "bpf_s": run_time_ns / 1e9}
-
 
 def _write_watches(path: Path, value: object) -> None:
     try:
         state_file.write(path, value)
     except OSError as error:
         logger.error("the watches can't be saved in %s: %s", path.parent, error.strerror)
-
-
-class _Cost:
-    """What the daemon itself uses."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-        self.begin()
-
-    def begin(self) -> None:
-        """Start to measure; what came before is not of the daily round."""
-        self._at_s, self._cpu_s = time.monotonic(), time.process_time()
-
-    def measure(self) -> None:
-        """Take a measurement over the time since the last one."""
-        now_s, cpu_s = time.monotonic(), time.process_time()
-        share = (cpu_s - self._cpu_s) / max(1e-9, now_s - self._at_s)
-        self._at_s, self._cpu_s = now_s, cpu_s
-        self.values = {
-            "cpu_s": cpu_s,
-            "cpu_percent": 100 * share,
-            "rss_bytes": statm.rss_bytes(os.getpid()),
-        }
 
 
 async def serve(options: Options, config: Config, journal: Journal) -> None:

@@ -66,14 +66,14 @@ def read_remove(message: Message) -> int:
     return _checked(message, lambda f: _whole(f["series"]))
 
 
-def mark(episode: int, useful: bool) -> bytes:
-    """Carry the user's word on an episode."""
+def mark(episode: int, useful: bool | None) -> bytes:
+    """Carry the user's word on an episode; None takes it back."""
     return encode("mark", {"episode": episode, "useful": useful})
 
 
-def read_mark(message: Message) -> tuple[int, bool]:
+def read_mark(message: Message) -> tuple[int, bool | None]:
     """Return episode and word."""
-    return _checked(message, lambda f: (_whole(f["episode"]), bool(f["useful"])))
+    return _checked(message, lambda f: (_whole(f["episode"]), None if f["useful"] is None else bool(f["useful"])))
 
 
 def frame(value: Frame) -> bytes:

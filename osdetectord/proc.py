@@ -165,6 +165,27 @@ def threads(pid: int) -> list[int]:
         return []
 
 
+def thread_times(pid: int, most: int) -> dict[int, int]:
+    """Nanoseconds on a CPU of up to ``most`` threads of a process, by thread id; none if it is gone."""
+    out = {}
+    for tid in threads(pid)[:most]:
+        try:
+            with open(f"/proc/{pid}/task/{tid}/schedstat", "rb") as file:
+                out[tid] = int(file.read().split()[0])
+        except (OSError, IndexError):
+            continue  # it ended meanwhile, or the kernel keeps no such statistics
+    return out
+
+
+def thread_name(pid: int, tid: int) -> str:
+    """Name of a thread, empty if it is gone."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/comm", "rb") as file:
+            return os.fsdecode(file.read().rstrip(b"\n"))
+    except OSError:
+        return ""
+
+
 def children(pid: int) -> list[int]:
     """Child processes of all threads of a process, those that it had at this moment."""
     out: list[int] = []

@@ -64,9 +64,16 @@ def closed(anomaly: AnomalyView, why: str = "") -> Record:
     return Record(message, NOTICE, {"MESSAGE_ID": ANOMALY_CLOSED, **_fields(anomaly)})
 
 
+def ending(code: int, signal: int, core: bool) -> str:
+    """Return how a process ended."""
+    if signal:
+        return f"killed by signal {signal}{' (core dumped)' if core else ''}"
+    # a daemon that only polls sees that a process ended, not how
+    return f"ended with status {code}" if code >= 0 else "ended"
+
+
 def exited(spec: str, comm: str, pid: int, code: int, signal: int, core: bool) -> Record:
     """Return the record of a watched process that ended."""
-    how = f"killed by signal {signal}{' (core dumped)' if core else ''}" if signal else f"ended with status {code}"
     fields = {
         "MESSAGE_ID": TARGET_EXITED,
         "OSDETECTOR_TARGET": spec,
@@ -74,7 +81,8 @@ def exited(spec: str, comm: str, pid: int, code: int, signal: int, core: bool) -
         "OSDETECTOR_EXIT_CODE": code,
         "OSDETECTOR_EXIT_SIGNAL": signal,
     }
-    return Record(f"{comm}[{pid}] of {spec} {how}", WARNING if signal or code else NOTICE, fields)
+    said = f"{comm}[{pid}] of {spec} {ending(code, signal, core)}"
+    return Record(said, WARNING if signal or code else NOTICE, fields)
 
 
 def over_budget(instrument: str, location: str, scope: str, rate: float, budget: int) -> Record:

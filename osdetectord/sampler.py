@@ -470,6 +470,15 @@ class Sampler:
                 raise NoSuchTarget(f"no series {series}")
             return SyscallCollector().totals(self._kernel.snapshot(), entry.serial)
 
+    def syscall_totals(self) -> NDArray[Any]:
+        """Every system call of every process since it is watched, records of ``collectors.syscalls.EACH``."""
+        with self._lock:
+            serials = np.array(sorted(self._entries), dtype=np.uint64)
+            out = SyscallCollector().each(self._kernel.snapshot(), serials)
+            series = np.array([self._entries[serial].about.series for serial in serials.tolist()], dtype=np.uint64)
+            out["series"] = series[out["series"].astype(np.intp)]
+            return out
+
     def waits(self, series: int) -> tuple[int, ...]:
         """How often the process waited for a CPU, by power of two microseconds; empty where not known.
 

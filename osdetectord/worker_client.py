@@ -89,8 +89,8 @@ class WorkerClient:
         self._programs.pop(series, None)
         self._tell(messages.remove(series))
 
-    def mark(self, episode: int, useful: bool) -> None:
-        """Hand on the user's word."""
+    def mark(self, episode: int, useful: bool | None) -> None:
+        """Hand on the user's word; None takes it back."""
         self._tell(messages.mark(episode, useful))
 
     def send(self, frame: Frame) -> None:

@@ -22,6 +22,7 @@ COLUMNS = (
     Column("P", right=True),
     Column("PROCESS"),
     Column("TARGET"),
+    Column("USEFUL"),
     Column("TO BLAME"),
 )
 
@@ -66,5 +67,6 @@ def row_of(anomaly: Anomaly) -> tuple[str, ...]:
         probability(anomaly.p_value),
         f"{anomaly.comm}[{anomaly.pid}]",
         anomaly.spec,
+        anomaly.useful or "-",
         ", ".join(f"{blame.metric} {percent(blame.share)}" for blame in anomaly.metrics[:3]),
     )

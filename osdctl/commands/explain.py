@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from osdctl import options
+from osdctl.changes import changes, number_of
 from osdctl.errors import NotRunning, OsdctlError
 from osdctl.manager import Manager
 from osdctl.model import Anomaly
@@ -17,6 +19,7 @@ from osdctl.text import (
     Column,
     Look,
     as_json,
+    clock,
     duration,
     expected,
     moment,
@@ -41,15 +44,19 @@ COLUMNS = (
     Column("EXPECTED", right=True),
     Column("LEFT ITS RANGE"),
 )
-SYSCALL_COLUMNS = (
-    Column("SYSTEM CALL"),
-    Column("CALLS", right=True),
-    Column("ERRORS", right=True),
-    Column("MEAN", right=True),
-    Column("LONGEST", right=True),
+CALL_COLUMNS = (
+    Column("PER SECOND", right=True),
+    Column("BEFORE", right=True),
+    Column("MEAN TIME", right=True),
+    Column("BEFORE", right=True),
+    Column("FAILED", right=True),
 )
 SPARK_COLUMNS = 40
-SYSCALLS = 5
+CALLS = 6
+AROUND = 12
+JOURNAL = "/run/systemd/journal/socket"
+AROUND_US = 300_000_000
+LEAST_CPU = 0.005
 KINDS = {
     "anomaly": "not seen before for this program",
     "recurrence": "like an earlier one of this program",
@@ -69,12 +76,20 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
     evidence, lack = await _evidence(manager, anomaly)
     if look.json != "off":
         return as_json({**anomaly.json(), "evidence": evidence}, look.json)
-    parts = [_head(anomaly, look), _blames(anomaly, look)]
-    parts += [part for part in (_series(anomaly, evidence), _syscalls(evidence, look)) if part]
-    if lack:
-        parts.append(f"Evidence: {shown(lack)}\n")
-    parts.append(_further(anomaly))
-    return "\n".join(parts)
+    since = anomaly.opened_us - AROUND_US
+    until = (anomaly.closed_us or anomaly.opened_us) + AROUND_US
+    others = [a for a in await manager.anomalies(since_us=since, until_us=until) if a.id != anomaly.id]
+    parts = [
+        _head(anomaly, evidence, look),
+        _blames(anomaly, look),
+        _series(anomaly, evidence),
+        _calls("System calls", "SYSTEM CALL", evidence.get("syscalls"), look),
+        _calls("Probed functions", "FUNCTION", evidence.get("functions"), look),
+        _around(anomaly, evidence, others),
+        f"Evidence: {shown(lack)}\n" if lack else "",
+        _further(anomaly),
+    ]
+    return "\n".join(part for part in parts if part)
 
 
 async def _evidence(manager: Manager, anomaly: Anomaly) -> tuple[dict[str, Any], str]:
@@ -93,7 +108,7 @@ async def _evidence(manager: Manager, anomaly: Anomaly) -> tuple[dict[str, Any],
     return (found, "") if isinstance(found, dict) else ({}, "the daemon's evidence is no JSON object")
 
 
-def _head(anomaly: Anomaly, look: Look) -> str:
+def _head(anomaly: Anomaly, evidence: Mapping[str, Any], look: Look) -> str:
     since = moment(anomaly.opened_us)
     if anomaly.closed_us:
         since += f", lasted {duration((anomaly.closed_us - anomaly.opened_us) / 1e6)}, closed"
@@ -105,13 +120,27 @@ def _head(anomaly: Anomaly, look: Look) -> str:
     lines = {
         "Since": since,
         "Process": f"{shown(anomaly.comm)}[{anomaly.pid}] of target {anomaly.target} {shown(anomaly.spec)}",
+        "Threads": _threads(evidence),
         "Kind": kind,
         "Score": f"{number(anomaly.score)} (1 is the alarm level), p {probability(anomaly.p_value)}",
         "Detectors": ", ".join(shown(name) for name in anomaly.detectors) or "-",
         "Your word": f"useful: {shown(anomaly.useful)}" if anomaly.useful else "none yet",
     }
     said = look.paint(f"#{anomaly.id} {shown(anomaly.message)}", Colour.BOLD)
-    return said + "\n\n" + "".join(f"{name:>9}: {text}\n" for name, text in lines.items())
+    return said + "\n\n" + "".join(f"{name:>9}: {text}\n" for name, text in lines.items() if text)
+
+
+def _threads(evidence: Mapping[str, Any]) -> str:
+    """Return the threads that were longest on a CPU since the alarm, where there are several."""
+    rows = evidence.get("threads")
+    known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    busy = [row for row in known if number_of(row, "cpu") >= LEAST_CPU][:3]
+    if len(known) < 2 or not busy:
+        return ""
+    return "busiest " + ", ".join(
+        f"{shown(str(row.get('name', '')))}[{row.get('tid')}] {percent(number_of(row, 'cpu'))} of a core"
+        for row in busy
+    )
 
 
 def _blames(anomaly: Anomaly, look: Look) -> str:
@@ -122,12 +151,13 @@ def _blames(anomaly: Anomaly, look: Look) -> str:
         if not blame.onset_us:
             left = "-"
         elif blame.onset_us == first:
-            left = f"{moment(first)}, {'first' if len(onsets) > 1 else _lead(anomaly, first)}"
+            left = f"{clock(first)}, {'first' if len(onsets) > 1 else _lead(anomaly, first)}"
         else:
             left = f"{duration((blame.onset_us - first) / 1e6)} later"
         observed = quantity(blame.observed, blame.unit)
         rows.append((blame.metric, percent(blame.share), observed, expected(blame.low, blame.high, blame.unit), left))
-    return table(COLUMNS, rows, look)
+    lead = f"The first of them left its range {_lead(anomaly, first)}.\n" if len(onsets) > 1 else ""
+    return table(COLUMNS, rows, look) + lead
 
 
 def _lead(anomaly: Anomaly, onset_us: int) -> str:
@@ -151,24 +181,49 @@ def _series(anomaly: Anomaly, evidence: Mapping[str, Any]) -> str:
     return "Before the alarm:\n" + "".join(f"  {line}" for line in lines) if lines else ""
 
 
-def _syscalls(evidence: Mapping[str, Any], look: Look) -> str:
-    """Return the system calls in which the process spent most time, where the evidence has them."""
-    calls = evidence.get("syscalls")
-    if not isinstance(calls, list):
-        return ""
-    known = [call for call in calls if isinstance(call, dict) and _float(call.get("count")) > 0]
-    known.sort(key=lambda call: -_float(call.get("total_ns", 0)))
+def _calls(what: str, head: str, found: Any, look: Look) -> str:
+    """Return the calls that changed most with the anomaly, where the evidence has any."""
+    found = changes(found)
     rows = [
         (
-            str(call.get("name", "?")),
-            quantity(_float(call.get("count"))),
-            quantity(_float(call.get("errors"))),
-            quantity(_float(call.get("total_ns")) / _float(call.get("count")) / 1e9, "s"),
-            quantity(_float(call.get("max_ns")) / 1e9, "s"),
+            call.name,
+            f"{number(call.rate)}/s",
+            f"{number(call.rate_before)}/s" if found.before_s else "-",
+            quantity(call.mean_s, "s"),
+            quantity(call.mean_before_s, "s"),
+            percent(call.failed),
         )
-        for call in known[:SYSCALLS]
+        for call in found.calls[:CALLS]
     ]
-    return table(SYSCALL_COLUMNS, rows, look) if rows else ""
+    if not rows:
+        return ""
+    against = f" against the {duration(found.before_s)} before" if found.before_s else ""
+    said = f"{what} that changed most, in {duration(found.during_s)}{against}:\n"
+    return said + table((Column(head), *CALL_COLUMNS), rows, look)
+
+
+def _around(anomaly: Anomaly, evidence: Mapping[str, Any], others: Sequence[Anomaly]) -> str:
+    """Return what else happened within some minutes, oldest first; what is nearest where it is much."""
+    rows = evidence.get("happenings")
+    lines = [(other.opened_us, f"#{other.id} {shown(other.message)}") for other in others]
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict):
+            lines.append((int(number_of(row, "time_us")), _happened(row, anomaly)))
+    lines.sort(key=lambda line: abs(line[0] - anomaly.opened_us))
+    left = len(lines) - AROUND
+    told = "".join(f"  {clock(time_us)}  {text}\n" for time_us, text in sorted(lines[:AROUND]))
+    more = f"  and {left} more within {duration(AROUND_US / 1e6)}\n" if left > 0 else ""
+    return f"Around it:\n{told}{more}" if lines else ""
+
+
+def _happened(row: Mapping[str, Any], anomaly: Anomaly) -> str:
+    pid, count, target = (int(number_of(row, name)) for name in ("pid", "count", "target"))
+    said = f"{shown(str(row.get('kind', '')))} {shown(str(row.get('what', '')))}"
+    if count > 1:
+        said += f", {count} times"
+    elif pid:
+        said += f" [{pid}]"
+    return said if target in (0, anomaly.target) else f"{said}, target {target}"
 
 
 def _float(value: Any) -> float:
@@ -180,6 +235,9 @@ def _further(anomaly: Anomaly) -> str:
     lines = ["Look further:"]
     if metrics:
         lines.append(f"  osdctl plot {anomaly.target} {metrics}")
-    lines.append(f"  journalctl OSDETECTOR_ANOMALY_ID={anomaly.id} -x")
-    lines.append(f"  osdctl feedback {anomaly.id} yes|no")
+    if Path(JOURNAL).exists():
+        lines.append(f"  journalctl OSDETECTOR_ANOMALY_ID={anomaly.id} -x")
+    lines.append(f"  osdctl log -t {anomaly.target} --since=@{anomaly.opened_us // 1_000_000 - 600}")
+    if not anomaly.useful:
+        lines.append(f"  osdctl feedback {anomaly.id} no      if it was a false alarm; yes if it was not")
     return "\n".join(lines) + "\n"

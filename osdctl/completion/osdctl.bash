@@ -127,7 +127,7 @@ _osdctl() {
         explain) ((position)) || COMPREPLY=($(compgen -W "$(__osdctl_ids anomalies)" -- "$cur")) ;;
         feedback)
             if ((position)); then
-                COMPREPLY=($(compgen -W "yes no" -- "$cur"))
+                COMPREPLY=($(compgen -W "yes no undo" -- "$cur"))
             else
                 COMPREPLY=($(compgen -W "$(__osdctl_ids anomalies)" -- "$cur"))
             fi ;;

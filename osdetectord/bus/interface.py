@@ -456,6 +456,11 @@ class Manager(Interface[Whole]):
         await self._core.feedback(number_at(anomaly, ANOMALIES), useful, asked_by)
 
     @changes
+    async def ForgetFeedback(self, anomaly: ObjectPath, *, asked_by: Caller) -> None:
+        """Take back what was said of an anomaly."""
+        await self._core.forget_feedback(number_at(anomaly, ANOMALIES), asked_by)
+
+    @changes
     async def Reload(self, *, asked_by: Caller) -> None:
         """Read the configuration again."""
         await self._core.reload(asked_by)

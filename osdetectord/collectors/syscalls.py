@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,10 @@ CLASS_TIME = tuple(
     Metric(f"syscalls.{name}_time", "s", Kind.COUNTER, f"time in system calls of class {name}, counted at their return")
     for name in CLASS_NAMES
 )
+
+
+EACH = np.dtype([("series", "<u8"), ("nr", "<u4"), ("count", "<u8"), ("errors", "<u8"), ("total_ns", "<u8")])
+"""One system call of one process; ``series`` is first its position among the serials, then the series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,18 @@ class SyscallCollector:
         count = count.reshape(-1, classes)
         of_class = (count, seconds.reshape(-1, classes))
         return np.column_stack((count.sum(axis=1), errors, *of_class, effects.read(tables, serials)))
+
+    def each(self, tables: Tables, serials: NDArray[np.uint64]) -> NDArray[Any]:
+        """Every system call of these processes, records of :data:`EACH`; ``serials`` are rising."""
+        parts = [np.zeros(0, EACH)]
+        for keys, values in tables.batches("syscalls"):
+            found, at = _positions(serials, keys["serial"])
+            part = np.zeros(len(found), EACH)
+            part["series"], part["nr"] = at, keys["nr"][found]
+            for name in ("count", "errors", "total_ns"):
+                part[name] = values[name][found]
+            parts.append(part)
+        return np.concatenate(parts)
 
     def totals(self, tables: Tables, serial: int) -> tuple[SyscallTotal, ...]:
         """Every system call that a process made, most time first."""

@@ -125,8 +125,11 @@ class Engine:
             self._free.append(self._slot_of.pop(series))
             del self._program[series]
 
-    def mark(self, episode: int, useful: bool) -> None:
-        """Take the user's word on an episode: its like stay quiet if it was not useful, and never if it was."""
+    def mark(self, episode: int, useful: bool | None) -> None:
+        """Take the user's word on an episode: its like stay quiet if it was not useful, and never if it was.
+
+        None takes the word back.
+        """
         catalogues = {series: self._catalogue(program) for series, program in self._program.items()}
         if not self._episodes.mark(episode, useful, catalogues):
             logger.info("no such episode to mark", episode=episode)

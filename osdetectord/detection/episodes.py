@@ -147,8 +147,8 @@ class Episodes:
             told.append(self._state(episode, Phase.OPENED, time_ns))
         return told
 
-    def mark(self, number: int, useful: bool, catalogues: dict[int, Catalogue]) -> bool:
-        """Take the user's word on an episode, by its number; return whether it is still known here."""
+    def mark(self, number: int, useful: bool | None, catalogues: dict[int, Catalogue]) -> bool:
+        """Take the user's word on an episode, by its number, or take it back; return whether it is known here."""
         known = self._ended.get(number)
         if known is None:
             for series, episode in self._open.items():
@@ -158,7 +158,7 @@ class Episodes:
                     known = episode.known = catalogue.find(direction) or catalogue.note(direction)
         if known is None:
             return False
-        known.word = 1 if useful else -1
+        known.word = 0 if useful is None else 1 if useful else -1
         return True
 
     def _tell(self, episode: _Open, time_ns: int, catalogue: Catalogue) -> list[Episode]:

@@ -269,5 +269,8 @@ class FakeCore:
     async def feedback(self, anomaly: int, useful: bool, asked_by: Caller) -> None:
         self.anomaly_views[anomaly] = replace(self.anomaly(anomaly), useful="yes" if useful else "no")
 
+    async def forget_feedback(self, anomaly: int, asked_by: Caller) -> None:
+        self.anomaly_views[anomaly] = replace(self.anomaly(anomaly), useful="")
+
     async def reload(self, asked_by: Caller) -> None:
         self.asked.append(("reload", asked_by))

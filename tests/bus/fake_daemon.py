@@ -241,7 +241,40 @@ class FakeDaemon:
         evidence = {
             "time_us": [1, 2, 3],
             "metrics": {"memory.rss": {"unit": "bytes", "values": [1.0, None, 8.0], "expected": None}},
-            "syscalls": [{"name": "futex", "count": 101, "errors": 7, "total_ns": 1_010_000, "max_ns": 19_000}],
+            "syscalls": {
+                "during_s": 10.0,
+                "before_s": 50.0,
+                "calls": [
+                    {
+                        "name": "read",
+                        "count": 100,
+                        "total_ns": 100_000,
+                        "before_count": 500,
+                        "before_total_ns": 500_000,
+                    },
+                    {
+                        "name": "futex",
+                        "count": 1010,
+                        "errors": 101,
+                        "total_ns": 10_100_000,
+                        "before_count": 50,
+                        "before_total_ns": 1_000_000,
+                    },
+                ],
+            },
+            "functions": {"during_s": 10.0, "before_s": 0.0, "calls": [{"name": "libc:malloc", "count": 70}]},
+            "threads": [{"tid": 1234, "name": HOSTILE, "cpu": 0.97}, {"tid": 1240, "name": "bio", "cpu": 0.001}],
+            "happenings": [
+                {
+                    "time_us": OPENED_US - 9_000_000,
+                    "kind": "started",
+                    "what": HOSTILE,
+                    "pid": 1,
+                    "count": 31,
+                    "target": 2,
+                },
+                {"time_us": OPENED_US - 7_000_000, "kind": "reloaded", "what": "the configuration", "count": 1},
+            ],
         }
         memory = os.memfd_create("evidence")
         os.write(memory, json.dumps(evidence).encode())
@@ -253,6 +286,10 @@ class FakeDaemon:
 
     def do_Feedback(self, message, path, useful):
         anomalies[int(path.rpartition("/")[2])]["Useful"] = v("s", "yes" if useful else "no")
+        return "", [], []
+
+    def do_ForgetFeedback(self, message, path):
+        anomalies[int(path.rpartition("/")[2])]["Useful"] = v("s", "")
         return "", [], []
 
 

@@ -28,6 +28,7 @@ CHANGES = [
     ("Unwatch", "o", "/org/osdetector1/target/1"),
     ("Mute", "ot", "/org/osdetector1/target/1", "7"),
     ("Feedback", "ob", "/org/osdetector1/anomaly/1", "true"),
+    ("ForgetFeedback", "o", "/org/osdetector1/anomaly/1"),
     ("Reload",),
 ]
 READS = [

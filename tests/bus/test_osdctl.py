@@ -214,9 +214,25 @@ def test_explain_tells_metrics_shares_and_order(osdctl):
     assert rows[0][:6] == ["memory.rss", "72", "%", "212", "MiB", "118-131"]
     assert rows[0][-1] == "first"
     assert rows[1][-2:] == ["5s", "later"]
-    assert "futex" in text
-    assert "10 us" in text  # 1 010 000 ns over 101 calls
+    assert "The first of them left its range 7s before the alarm." in text
     assert "osdctl plot 1 memory.rss cpu.on_cpu" in text
+
+
+def test_explain_tells_what_changed_and_what_happened_around_it(osdctl):
+    text = osdctl("explain", "7").stdout
+
+    assert "System calls that changed most, in 10s against the 50s before:" in text
+    (futex,) = (line.split() for line in text.splitlines() if line.startswith("futex"))
+    assert futex == ["futex", "101/s", "1/s", "10", "us", "20", "us", "10", "%"]
+    assert not any(line.startswith("read ") for line in text.splitlines())  # it goes on as before
+    (malloc,) = (line.split() for line in text.splitlines() if line.startswith("libc:malloc"))
+    assert malloc[:3] == ["libc:malloc", "7/s", "-"]
+    assert "busiest \\x1b]0;owned" in text and "[1234] 97 % of a core" in text and "bio" not in text
+    around = text.partition("Around it:\n")[2].splitlines()
+    assert "started \\x1b]0;owned" in around[0] and around[0].endswith("31 times, target 2")
+    assert around[1].endswith("reloaded the configuration")
+    assert {line.split()[1] for line in around[2:4]} == {"#5", "#6"}
+    assert "yes|no" not in text
 
 
 def test_explain_goes_on_where_the_evidence_is_gone(osdctl):
@@ -525,6 +541,9 @@ def test_mute_and_feedback_tell_what_is_now(osdctl):
     assert osdctl("mute", "pid:1234", "off").stdout == "1\tpid:1234\tno longer muted\n"
     assert osdctl("feedback", "7", "no").stdout == "7\tuseful: no\n"
     assert osdctl("feedback", "#7", "yes").stdout == "7\tuseful: yes\n"
+    assert osdctl("anomalies").stdout.splitlines()[1].split().count("yes") == 1
+    assert osdctl("feedback", "7", "undo").stdout == "7\tuseful: nothing said\n"
+    assert "yes" not in osdctl("anomalies").stdout
 
 
 def test_doctor_with_a_daemon_tells_its_hooks_detectors_and_losses(osdctl):
@@ -605,7 +624,7 @@ def test_top_gives_the_terminal_back(osdctl):
         (("wat",), {"watch"}),
         (("--json", "p"), {"pretty"}),
         (("watch", "--r"), {"--runtime"}),
-        (("-H", "x", "feedback", "7", ""), {"yes", "no"}),
+        (("-H", "x", "feedback", "7", ""), {"yes", "no", "undo"}),
     ],
 )
 def test_bash_completes_commands_options_and_what_is_there_now(osdctl, tmp_path, words, offered):
@@ -647,6 +666,7 @@ def test_the_daemons_own_bus_server_is_understood(served, core, bus):
         assert done.stdout
         assert "\x1b" not in done.stdout
     assert osdctl("feedback", "3", "no").stdout == "3\tuseful: no\n"
+    assert osdctl("feedback", "3", "undo").stdout == "3\tuseful: nothing said\n"
     assert osdctl("unwatch", "1").stdout == "1\tpid:1009\n"
     assert only_line(osdctl("explain", "4")) == "osdctl: no anomaly 4; osdctl anomalies lists them"
     done = osdctl("watch", NO_PID)

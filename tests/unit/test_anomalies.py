@@ -31,15 +31,35 @@ class Heard:
         return lambda view: self.calls.append((name, view.number, view.state))
 
 
+class Gathered:
+    """Stands for what evidence is gathered; each look tells one row more."""
+
+    def __init__(self):
+        self.open = {}
+
+    def begin(self, view, series, expected):
+        self.open[view.number] = [997]
+        return {"rows": [997], "series": series, "expected": expected}
+
+    def refreshed(self, number, old):
+        if number in self.open:
+            self.open[number].append(1009)
+            return {**old, "rows": self.open[number]}
+        return old
+
+    def end(self, number):
+        self.open.pop(number, None)
+
+
 @pytest.fixture
 def all_of_it():
     records, heard, history = [], Heard(), History(None, ["memory.rss"])
     target = Target(7, parse_spec("42"), 0, True, True)
     member = Member(30, Process(42, 1), "redis", "program", 0.0)
-    anomalies = Anomalies(history, METRICS, records.append, heard)
+    anomalies = Anomalies(history, METRICS, records.append, heard, Gathered())
 
     def say(**changes):
-        anomalies.heard(replace(EPISODE, **changes), member, target, lambda: {"rows": [997]})
+        anomalies.heard(replace(EPISODE, **changes), member, target, None)
 
     return anomalies, say, records, heard, history, target
 
@@ -58,7 +78,18 @@ def test_an_episode_is_told_when_it_opens_and_when_it_closes_and_not_between(all
     ]
     view = anomalies.get(1)
     assert (view.state, view.score, view.spec, view.pid, view.comm) == ("closed", 5.0, "pid:42", 42, "redis")
-    assert json.loads(history.evidence(1))["rows"] == [997]
+    assert json.loads(history.evidence(1))["rows"] == [997, 1009]
+
+
+def test_the_evidence_of_an_open_anomaly_is_what_is_known_now_and_of_a_closed_one_what_was_known_at_its_end(all_of_it):
+    anomalies, say, _, _, _, _ = all_of_it
+    say()
+    assert json.loads(anomalies.evidence(1))["rows"] == [997, 1009]
+    assert json.loads(anomalies.evidence(1))["rows"] == [997, 1009, 1009]
+    say(phase=Phase.CLOSED)
+    for _ in range(2):
+        found = json.loads(anomalies.evidence(1))
+        assert (found["rows"], found["series"], found["anomaly"]["state"]) == ([997] + [1009] * 3, 30, "closed")
 
 
 def test_an_anomaly_ends_with_its_process_and_with_its_detector(all_of_it):
@@ -96,6 +127,8 @@ def test_the_users_word_is_kept_and_reaches_the_detector_by_its_own_number(all_o
     assert anomalies.get(1).useful == "no"
     anomalies.detector_lost("detector lost")
     assert anomalies.judge(1, True) is None and anomalies.get(1).useful == "yes"
+    anomalies.judge(1, None)
+    assert anomalies.get(1).useful == ""
     with pytest.raises(NoSuchTarget, match="no anomaly 5"):
         anomalies.judge(5, True)
 
@@ -103,7 +136,7 @@ def test_the_users_word_is_kept_and_reaches_the_detector_by_its_own_number(all_o
 def test_numbers_go_on_where_the_history_ends(all_of_it):
     _, say, records, heard, history, _ = all_of_it
     say()
-    again = Anomalies(history, METRICS, records.append, heard)
+    again = Anomalies(history, METRICS, records.append, heard, Gathered())
     member = Member(31, Process(43, 1), "redis", "program", 0.0)
-    again.heard(replace(EPISODE, series=31), member, Target(8, parse_spec("43"), 0, True, True), dict)
+    again.heard(replace(EPISODE, series=31), member, Target(8, parse_spec("43"), 0, True, True), None)
     assert again.get(2).target == 8

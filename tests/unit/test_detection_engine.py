@@ -193,6 +193,16 @@ def test_an_episode_marked_false_stays_quiet_and_one_marked_useful_does_not():
         assert any(bool(verdict.alarm[0]) for verdict in watched.verdicts[240:]) == bool(expected)
 
 
+def test_a_mark_that_is_taken_back_changes_nothing():
+    values = twice()
+    watched = Watched()
+    first = watched.feed(values[:240])
+    watched.engine.mark(first[0].number, False)
+    watched.engine.mark(first[0].number, None)
+    again = watched.feed(values[240:])
+    assert [e.kind for e in again if e.phase is Phase.OPENED] == [EpisodeKind.RECURRENCE]
+
+
 def test_a_mark_outlives_the_detector(tmp_path):
     values = twice()
     first = Watched(state_dir=tmp_path)

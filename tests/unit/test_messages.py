@@ -65,7 +65,8 @@ def test_small_messages_come_back_as_they_were():
     assert messages.read_ready(over_the_wire(messages.ready(evidences))) == evidences
     assert messages.read_add(over_the_wire(messages.add(7, "redis"))) == (7, "redis")
     assert messages.read_remove(over_the_wire(messages.remove(7))) == 7
-    assert messages.read_mark(over_the_wire(messages.mark(3, False))) == (3, False)
+    for word in (False, True, None):
+        assert messages.read_mark(over_the_wire(messages.mark(3, word))) == (3, word)
     assert messages.read_cost(over_the_wire(messages.cost(997, 1.5))) == (997, 1.5)
     assert messages.read_refused(over_the_wire(messages.refused("no"))) == "no"
 

@@ -111,7 +111,9 @@ def test_a_range_names_a_shared_unit_once():
     assert expected(3.0, 3.0, "fds") == "3 fds"
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.12345, "0.123"), (9.1, "9.1"), (1234.5, "1234"), (3e-9, "3.0e-09")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.12345, "0.123"), (9.1, "9.1"), (1234.5, "1234"), (3e-9, "3.0e-09"), (6e-11, "0")]
+)
 def test_numbers_have_three_digits(value, text):
     assert number(value) == text
 
