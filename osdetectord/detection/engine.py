@@ -260,6 +260,7 @@ class Engine:
             total += (
                 np.maximum(np.nan_to_num(u[:, e]), 0.0)[:, None] * part / np.maximum(part.sum(axis=1), 1e-300)[:, None]
             )
+        total *= self._scale.telling(rows.slots, rows.z)
         share: Floats = total / np.maximum(total.sum(axis=1), 1e-300)[:, None]
         return share
 

@@ -70,6 +70,8 @@ class _Open:
         self.score, self.p_value = 0.0, 1.0
         width = len(look.x)
         self.blame, self.direction = np.zeros(width), np.zeros(width)
+        self.blamed = np.zeros(width)
+        """Blame up to the loudest row: what a fault leaves behind does not explain it."""
         self.worst = np.full(width, -1.0)
         self.x, self.low, self.high = look.x.copy(), look.low.copy(), look.high.copy()
         self.onset = np.zeros(width, np.int64)
@@ -80,8 +82,10 @@ class _Open:
         if not look.alarm:
             return
         self.rows += 1
-        self.score, self.p_value = max(self.score, look.score), min(self.p_value, look.p_value)
         self.blame += look.blame
+        if look.score >= self.score:
+            self.blamed = self.blame.copy()
+        self.score, self.p_value = max(self.score, look.score), min(self.p_value, look.p_value)
         self.direction += (look.deviation - self.direction) / self.rows
         self.u = np.maximum(self.u, look.u)
         worse = np.abs(look.deviation) > self.worst
@@ -165,7 +169,7 @@ class Episodes:
         direction = signature(episode.direction)
         if not episode.told and catalogue.silenced(direction):
             return []
-        lead = self._metrics[int(episode.blame.argmax())]
+        lead = self._metrics[int(episode.blamed.argmax())]
         if episode.told:
             louder = episode.score > LOUDER * episode.told_score or lead != episode.lead
             if not louder or episode.rows - episode.told_row < TELL_EVERY_ROWS:
@@ -210,7 +214,7 @@ class Episodes:
         return tuple(self._evidences[e] for e in order if u[e] >= 0.5 * u[order[0]] and u[e] > 0.0)
 
     def _blames(self, episode: _Open) -> tuple[Blame, ...]:
-        share = episode.blame / max(float(episode.blame.sum()), 1e-300)
+        share = episode.blamed / max(float(episode.blamed.sum()), 1e-300)
         return tuple(
             Blame(
                 metric=self._metrics[m],

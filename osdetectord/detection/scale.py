@@ -25,6 +25,15 @@ NATURAL = 0.3
 LOAD_ROWS, LOAD_METRICS, LOAD_CORRELATION, LOAD_LEAST, LOAD_MOST = 5, 4, 0.7, 0.05, 1.2
 RECENT = 1 / 30
 """Weight of a row in the recent level."""
+LEAST_NATURAL = 1e-9
+"""Natural size of what was nothing as long as it was learnt."""
+AWAY = 3.0
+"""Spreads from which a metric is fully to blame: what is within its range explains little."""
+FALL_WEIGHT = 0.25
+"""A fall counts for so much less than a rise in what is blamed: time and work that go elsewhere are missing where
+they used to be, and on a logarithmic scale a fall to nothing has no bound.  Where nothing rises, falls lead."""
+UNKNOWN_WEIGHT = 0.5
+"""... and so does what was never seen before: nobody knows how much of it is much."""
 MOVED = 1.5
 """Spreads by which a metric has moved for good when a new normal is accepted."""
 
@@ -68,7 +77,7 @@ class Scale(SlotArrays):
         """Learn from past samples of shape ``(K, T, M)``."""
         self.clear(slots)
         size = np.abs(x)
-        natural = NATURAL * np.maximum(np.median(size, axis=1), 1e-3 * size.max(axis=1)) + 1e-9
+        natural = NATURAL * np.maximum(np.median(size, axis=1), 1e-3 * size.max(axis=1)) + LEAST_NATURAL
         g = np.arcsinh(x / natural[:, None])
         self["natural"][slots] = natural
         self["centre"][slots] = np.median(g, axis=1)
@@ -171,6 +180,12 @@ class Scale(SlotArrays):
     def deviation(self, slots: Slots, x: Floats) -> Floats:
         """Return how many spreads samples of shape ``(K, M)`` are from what is expected, signed and not clipped."""
         return np.asarray(self._far(slots, x) - self["offset"][slots] - self["baseline"][slots])
+
+    def telling(self, slots: Slots, z: Floats) -> Floats:
+        """Return how much each metric says about the cause, for z of shape ``(K, M)``, in ``[0, 1]``."""
+        away = np.minimum(np.abs(z) / AWAY, 1.0) * np.where(z < 0.0, FALL_WEIGHT, 1.0)
+        known = np.where(self["natural"][slots] <= LEAST_NATURAL, UNKNOWN_WEIGHT, 1.0)
+        return np.asarray(away * known)
 
     def restart(self, slots: Slots, x: Floats) -> None:
         """Let staircases start from these samples."""
