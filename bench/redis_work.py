@@ -1,8 +1,7 @@
-"""Work for a real redis-server: a steady load of many clients, and two faults to be noticed.
+"""Work for a real redis-server: a steady load of many clients, and a fault to be noticed.
 
-``redis_work.py --port N load`` asks at a steady rate until it is stopped.  ``runaway`` keeps the server busy
-with one script for some seconds, so that nobody else is served.  ``leak`` is clients that ask for large values
-and never read the replies, which the server then has to keep.
+``redis_work.py --port N load`` asks at a steady rate until it is stopped.  ``leak`` is clients that ask for large
+values and never read the replies, which the server then has to keep.
 """
 
 from __future__ import annotations
@@ -16,16 +15,6 @@ import sys
 
 KEYS = 10_007
 CLIENTS = 16
-BUSY = """
-local now = redis.call('TIME')
-local last = now[1] * 1000000 + now[2] + tonumber(ARGV[1]) * 1000000
-repeat
-  local sum = 0
-  for i = 1, 100000 do sum = sum + i % 7 end
-  now = redis.call('TIME')
-until now[1] * 1000000 + now[2] >= last
-return 'done'
-"""
 
 
 def command(*words: str | int | bytes) -> bytes:
@@ -47,18 +36,17 @@ async def read_reply(reader: asyncio.StreamReader) -> None:
             await read_reply(reader)
 
 
-async def client(host: str, port: int, rate_hz: float, seed: int) -> None:
-    """Ask at random moments, ``rate_hz`` times a second on the average, for ever."""
+async def client(host: str, port: int, rate_hz: float, changes: float, seed: int) -> None:
+    """Ask at random moments, ``rate_hz`` times a second on the average, for ever; ``changes`` of it are no reads."""
     rng = random.Random(seed)
     reader, writer = await asyncio.open_connection(host, port)
     try:
         while True:
             await asyncio.sleep(rng.expovariate(rate_hz))
             key = f"key:{int(rng.paretovariate(1.1)) % KEYS}"
-            asked = rng.random()
-            if asked < 0.7:
+            if rng.random() >= changes:
                 writer.write(command("GET", key))
-            elif asked < 0.95:
+            elif rng.random() < 5 / 6:
                 writer.write(command("SET", key, b"v" * rng.randint(16, 512)))
             else:
                 writer.write(command("INCR", f"count:{rng.randrange(100)}"))
@@ -68,19 +56,11 @@ async def client(host: str, port: int, rate_hz: float, seed: int) -> None:
         writer.close()
 
 
-async def load(host: str, port: int, rate_hz: float) -> None:
+async def load(host: str, port: int, rate_hz: float, changes: float) -> None:
     """Ask with many clients, ``rate_hz`` times a second in all, until cancelled."""
     async with asyncio.TaskGroup() as clients:
         for number in range(CLIENTS):
-            clients.create_task(client(host, port, rate_hz / CLIENTS, number))
-
-
-async def runaway(host: str, port: int, seconds: float) -> None:
-    """Keep the server busy with one script."""
-    reader, writer = await asyncio.open_connection(host, port)
-    writer.write(command("EVAL", BUSY, 0, f"{seconds:g}"))
-    await read_reply(reader)
-    writer.close()
+            clients.create_task(client(host, port, rate_hz / CLIENTS, changes, number))
 
 
 async def leak(host: str, port: int, seconds: float, rate_bytes: float) -> None:
@@ -117,13 +97,13 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=6379)
     parser.add_argument("--rate", type=float, default=400.0, help="requests per second of the load")
+    parser.add_argument("--changes", type=float, default=0.3, help="part of them that changes a value")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long a fault lasts")
     parser.add_argument("--bytes-per-second", type=float, default=6e6, help="how fast the leak grows")
-    parser.add_argument("what", choices=("load", "runaway", "leak"))
+    parser.add_argument("what", choices=("load", "leak"))
     args = parser.parse_args()
     work = {
-        "load": lambda: load(args.host, args.port, args.rate),
-        "runaway": lambda: runaway(args.host, args.port, args.seconds),
+        "load": lambda: load(args.host, args.port, args.rate, args.changes),
         "leak": lambda: leak(args.host, args.port, args.seconds, args.bytes_per_second),
     }
     with contextlib.suppress(KeyboardInterrupt):

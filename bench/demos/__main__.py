@@ -1,0 +1,88 @@
+"""Play demonstrations before a running daemon, which ``osdctl`` finds: ``./run``, ``./run demo NAME...``.
+
+Ends with status 0 only if every fault was told, with the right metric first, and was over when it was over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from .play import Player, Told
+from .registry import SCENARIOS
+from .scenario import Scenario, process
+
+UNDER_SYSTEMD = Path("/run/systemd/system").is_dir()
+OSDCTL = ["/usr/bin/osdctl"] if UNDER_SYSTEMD else [sys.executable, "-m", "osdctl"]
+START = time.monotonic()
+
+
+def osdctl(*words: str) -> str:
+    """Run osdctl; a failure ends the demonstration with its own words."""
+    done = subprocess.run([*OSDCTL, *words], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"demonstration: osdctl {words[0]} ended with status {done.returncode}")
+    return done.stdout
+
+
+def say(text: str) -> None:
+    """Tell what happens, with the seconds since the start."""
+    print(f"\n[{time.monotonic() - START:5.1f} s] {text}", flush=True)
+
+
+def wrong(scenario: Scenario, told: Told | None) -> str:
+    """Return what is wrong with what was told of a fault, or nothing."""
+    if told is None:
+        return "was not told"
+    if not scenario.explained_by(told.metrics):
+        return f"was blamed on {', '.join(told.metrics)}, expected {' or '.join(scenario.blamed)}"
+    return "" if told.closed else "is still told though it is over"
+
+
+def demonstrate(scenarios: list[Scenario], directory: Path) -> bool:
+    """Play them one after another; return whether all is as it should be."""
+    player = Player(osdctl, say)
+    with player.watched(scenarios, directory) as servers:
+        if UNDER_SYSTEMD:
+            # each field given several times: any of its values
+            match = [f"OSDETECTOR_TARGET={server.target}" for server in servers.values()]
+            follower = ["/usr/bin/journalctl", "--follow", "--lines=0", "--output=cat", *match]
+        else:
+            follower = [*OSDCTL, "log", "--follow"]
+        with process(*follower, quiet=False):
+            told = {scenario.name: player.play(scenario, servers[scenario.name]) for scenario in scenarios}
+            say("all faults are over: waiting for the end of the anomalies")
+            ends = {name: one and player.wait_for_end(servers[name], one) for name, one in told.items()}
+        say("osdctl anomalies")
+        print(osdctl("anomalies", "--since", f"-{time.monotonic() - START:.0f}s"), end="", flush=True)
+    faults = {scenario.name: wrong(scenario, ends[scenario.name]) for scenario in scenarios}
+    for name, what in faults.items():
+        say(f"{name}: {what or 'told, explained and closed'}")
+    return not any(faults.values())
+
+
+def main() -> int:
+    """Play what the command line names."""
+    parser = argparse.ArgumentParser(prog="run demo", description="real servers go wrong, and osdetectord tells")
+    parser.add_argument("name", nargs="*", metavar="NAME", help=f"one of {', '.join(SCENARIOS)}; all by default")
+    names = parser.parse_args().name or list(SCENARIOS)
+    for name in names:
+        if name not in SCENARIOS:
+            parser.error(f"no demonstration {name}: there are {', '.join(SCENARIOS)}")
+    if os.geteuid() != 0:
+        raise SystemExit("demonstration: must be root")
+    with tempfile.TemporaryDirectory(prefix="osdetectord-demo-") as directory:
+        try:
+            done = demonstrate([SCENARIOS[name] for name in dict.fromkeys(names)], Path(directory))
+        except KeyboardInterrupt:
+            return 130
+    return 0 if done else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
