@@ -32,6 +32,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, metavar="DIR", help=f"configuration directory (default {DIRECTORY})")
     parser.add_argument("--bus", metavar="ADDRESS", help="bus address (default: the system bus)")
     parser.add_argument("--state", type=Path, metavar="DIR", default=_directory("STATE_DIRECTORY"))
+    parser.add_argument("--logs", type=Path, metavar="DIR", default=_directory("LOGS_DIRECTORY"))
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check-config", nargs="?", const=DIRECTORY, type=Path, metavar="DIR")
     what.add_argument("--show-config", nargs="?", const=DIRECTORY, type=Path, metavar="DIR")
@@ -70,7 +71,7 @@ def _serve(args: argparse.Namespace) -> None:
     if args.state is not None:
         args.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     socket = os.environ.get("OSDETECTORD_DETECTOR") or None
-    asyncio.run(serve(Options(directory, args.state, args.bus, socket), config, journal))
+    asyncio.run(serve(Options(directory, args.state, args.logs or args.state, args.bus, socket), config, journal))
 
 
 def _directory(variable: str) -> Path | None:

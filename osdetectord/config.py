@@ -37,6 +37,10 @@ class Config:
         Days after which samples and anomalies are forgotten.
     history_bytes
         What samples and anomalies may take on the disk; the oldest go first.
+    csv
+        Whether the samples of each watched process are written to a CSV file, too.
+    csv_bytes
+        What these files may take on the disk; the oldest go first.
     log_level
         One of :data:`LOG_LEVELS`.
     detection
@@ -50,6 +54,8 @@ class Config:
     history_s: int = 3600
     history_days: int = 30
     history_bytes: int = 256 << 20
+    csv: bool = False
+    csv_bytes: int = 1 << 30
     log_level: str = "info"
     detection: Mapping[str, Any] = field(default_factory=dict)
 
@@ -113,6 +119,8 @@ _SCHEMA: dict[str, Callable[[object], object]] = {
     "history_s": _whole(60, 604_800),
     "history_days": _whole(1, 3660),
     "history_bytes": _size(1 << 20, 1 << 40),
+    "csv": _yes_no,
+    "csv_bytes": _size(1 << 20, 1 << 40),
     "log_level": _one_of(*LOG_LEVELS),
 }
 

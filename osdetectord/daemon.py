@@ -35,6 +35,7 @@ from osdetectord.notify import Notifier
 from osdetectord.probing.allocations import Allocations
 from osdetectord.probing.probes import Probes
 from osdetectord.record import Record
+from osdetectord.recording import Recording
 from osdetectord.sample import Frame
 from osdetectord.sampler import Exited, Sampler, Tick
 from osdetectord.target import SpecKind
@@ -64,6 +65,8 @@ class Options:
         Where the configuration stands.
     state_dir
         Where watches, history and what a child detector learns are kept; None keeps nothing.
+    logs_dir
+        Where samples are recorded as CSV files if the configuration wants that; None records nothing.
     bus_address
         The bus, or None for the system bus.
     detector_socket
@@ -72,6 +75,7 @@ class Options:
 
     config_dir: Path
     state_dir: Path | None
+    logs_dir: Path | None
     bus_address: str | None
     detector_socket: str | None
 
@@ -131,7 +135,8 @@ class Daemon:
         self._cost = Cost(self._parts_cost)
         # the disk may be slow; the loop and the caller of Watch are not to wait for it
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
-        self._keeping = Keeping(self._history, self._disk)
+        self._recording = Recording(options.logs_dir / "csv", names) if options.logs_dir else None
+        self._keeping = Keeping(self._history, self._recording, self._disk)
         self._losses = Losses(
             sampler.lost,
             lambda: self._bus.lost,
@@ -193,6 +198,7 @@ class Daemon:
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
             self.instruments.close()
             self._save()
+            self._keeping.finish(self._config)
             self._disk.shutdown()
             self._history.close()
             await self._bus.stop()
@@ -318,6 +324,8 @@ class Daemon:
                 self._worker.add(series, member.program)
             if member.told:
                 judged.append(at)
+                if self._recording and self._config.csv:
+                    self._recording.add(member.process, member.comm, now_us, frame.values[at].tolist())
         self._keeping.take(now_us, self._watching)
         if judged:
             part = np.array(judged)
@@ -346,6 +354,8 @@ class Daemon:
                 self._changed(target)
         if member is not None and member.told:
             self._worker.remove(end.series)
+        if self._recording:
+            self._recording.ended(end.process)
 
     # ---- told by the detector
 

@@ -1,4 +1,4 @@
-"""Keeping: what was seen goes to the history in time, and the history to the disk, which may be slow, full or gone."""
+"""Keeping: what was seen goes to the history and the CSV files, and these to the disk, which may be slow or full."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from osdetectord import wall
 from osdetectord.config import Config
 from osdetectord.history import History
 from osdetectord.logger import get_logger
+from osdetectord.recording import Recording
 from osdetectord.thinning import STEPS
 from osdetectord.watching import Watching
 
@@ -17,20 +18,22 @@ logger = get_logger()
 
 
 class Keeping:
-    """Feeds the history.
+    """Feeds the history and the recording.
 
     Parameters
     ----------
     history
         Keeps what is seen.
+    recording
+        Writes it as CSV files, if that has a place.
     disk
         Does what may have to wait for the disk.
     """
 
-    def __init__(self, history: History, disk: Executor) -> None:
-        self._history, self._disk = history, disk
+    def __init__(self, history: History, recording: Recording | None, disk: Executor) -> None:
+        self._history, self._recording, self._disk = history, recording, disk
         self._expected_us = 0
-        self._trouble = False
+        self._trouble = self._unwritten = False
         self._checkpoint: Future[None] | None = None
 
     def take(self, now_us: int, watching: Watching) -> None:
@@ -60,13 +63,27 @@ class Keeping:
                 logger.info("the history is written again")
             self._trouble = False
         if self._checkpoint is None or self._checkpoint.done():
-            self._checkpoint = self._disk.submit(self._carry)
+            self._checkpoint = self._disk.submit(self._carry, config.csv_bytes)
+
+    def finish(self, config: Config) -> None:
+        """Have the rest written by the disk's executor."""
+        self._disk.submit(self._carry, config.csv_bytes)
 
     def lost(self) -> dict[str, int]:
         """Return what the disk did not take."""
-        return {"history.rows": self._history.lost_rows}
+        rows = {"history.rows": self._history.lost_rows}
+        return {**rows, "csv.rows": self._recording.lost} if self._recording else rows
 
-    def _carry(self) -> None:
+    def _carry(self, csv_bytes: int) -> None:
+        try:
+            if self._recording:
+                self._recording.flush(csv_bytes)
+        except OSError as error:
+            if not self._unwritten:
+                logger.error("%s: %s; collection goes on", error.filename or "csv", (error.strerror or "").lower())
+            self._unwritten = True
+        else:
+            self._unwritten = False
         try:
             self._history.checkpoint()
         except OSError as error:

@@ -186,6 +186,25 @@ def test_a_process_that_begins_to_spin_is_an_anomaly_until_it_stops(daemon, work
     daemon.waits_to_say(rf"python3\[{work.pid}\]: normal again after", 60)
 
 
+def test_samples_are_recorded_where_the_configuration_says_so(daemon, work, tmp_path):
+    (daemon.config / "osdetectord.yml").write_text("csv: yes\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.waits_to_say("configuration reloaded")
+    assert daemon.osdctl("watch", work.pid).returncode == 0
+    wait_until(lambda: list(daemon.state.glob("csv/*.csv")), 60)
+    daemon.stop()
+    (path,) = daemon.state.glob("csv/*.csv")
+    done = daemon.osdctl("detect", "-o", tmp_path / "out", path)
+    header, *rows = path.read_text().splitlines()
+    judged = (tmp_path / "out" / path.name).read_text().splitlines()
+
+    assert re.fullmatch(rf"python3-{work.pid}-\d{{8}}T\d{{6}}Z", path.stem)
+    assert header.startswith("t,")
+    assert len(rows) >= 5
+    assert done.returncode == 0, done.stderr
+    assert len(judged) == len(rows) + 1
+
+
 def test_what_the_daemon_needs_and_lacks_is_one_clear_sentence(tmp_path):
     def start(*words, **variables):
         command = [sys.executable, "-m", "osdetectord", *words]

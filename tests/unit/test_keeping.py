@@ -34,7 +34,7 @@ def disk():
 
 def test_samples_are_kept_at_each_tick_and_expected_ranges_every_ten_seconds(disk):
     history = History(None, ["cpu.on_cpu"])
-    keeping = Keeping(history, disk)
+    keeping = Keeping(history, None, disk)
     watching = OneTarget([Target(7, parse_spec("42"), 0, True, True)])
     for second in range(31):
         keeping.take(START + second * S, watching)
@@ -47,7 +47,7 @@ def test_samples_are_kept_at_each_tick_and_expected_ranges_every_ten_seconds(dis
 
 def test_a_disk_that_takes_nothing_is_said_once_and_once_when_it_takes_again(disk, monkeypatch):
     history = History(None, ["cpu.on_cpu"])
-    keeping = Keeping(history, disk)
+    keeping = Keeping(history, None, disk)
 
     def full():
         history.lost_rows += 11

@@ -64,6 +64,7 @@ FLOORS = {
     "osdetectord.worker_client": 3,
     "osdetectord.history": 3,
     "osdetectord.thinning": 1,
+    "osdetectord.recording": 3,
     "osdetectord.keeping": 4,
     "osdetectord.happenings": 0,
     "osdetectord.evidence": 4,
