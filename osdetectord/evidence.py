@@ -15,8 +15,9 @@ from osdetectord import proc, wall
 from osdetectord.collectors.syscall_names import name_of
 from osdetectord.collectors.syscalls import SyscallTotal
 from osdetectord.core import AnomalyView, ProbeView
-from osdetectord.errors import NoSuchTarget
+from osdetectord.errors import NoSuchTarget, OsdetectorError
 from osdetectord.happenings import Happenings
+from osdetectord.logger import get_logger
 from osdetectord.metric import Metric
 from osdetectord.sample import Frame
 
@@ -34,6 +35,7 @@ MOST_HAPPENINGS = 60
 FRESH_US = 1_000_000
 """What was gathered of an open anomaly is as good for so long."""
 
+logger = get_logger()
 _CALL = ("count", "errors", "total_ns")
 
 
@@ -105,8 +107,12 @@ class Evidence:
         """Note the totals every few seconds until cancelled."""
         while True:
             # the tables are read in a thread, which may have to wait for a tick
-            totals = await asyncio.to_thread(self._calls.syscall_totals)
-            self.note(wall.now_us(), totals)
+            try:
+                totals = await asyncio.to_thread(self._calls.syscall_totals)
+            except (OSError, OsdetectorError) as error:
+                logger.warning("the totals of system calls can't be read: %s", error)
+            else:
+                self.note(wall.now_us(), totals)
             await asyncio.sleep(SNAPSHOT_S)
 
     def note(self, now_us: int, totals: NDArray[Any]) -> None:

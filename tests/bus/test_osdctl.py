@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -615,18 +616,40 @@ def test_top_gives_the_terminal_back(osdctl):
     assert "Traceback" not in seen
 
 
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        (("show", ""), {"1", "2", "3"}),
-        (("explain", ""), {"5", "6", "7"}),
-        (("plot", "1", "mem"), {"memory.rss"}),
-        (("wat",), {"watch"}),
-        (("--json", "p"), {"pretty"}),
-        (("watch", "--r"), {"--runtime"}),
-        (("-H", "x", "feedback", "7", ""), {"yes", "no", "undo"}),
-    ],
-)
+COMPLETED = [
+    (("show", ""), {"1", "2", "3"}),
+    (("explain", ""), {"5", "6", "7"}),
+    (("plot", "1", "mem"), {"memory.rss"}),
+    (("wat",), {"watch"}),
+    (("--json", "p"), {"pretty"}),
+    (("watch", "--r"), {"--runtime"}),
+    (("-H", "x", "feedback", "7", ""), {"yes", "no", "undo"}),
+]
+
+
+@pytest.mark.parametrize(("words", "offered"), COMPLETED)
+def test_fish_completes_commands_options_and_what_is_there_now(osdctl, tmp_path, words, offered):
+    (tmp_path / "osdctl").write_text(f'#!/bin/sh\nexec {" ".join(OSDCTL)} "$@"\n')
+    (tmp_path / "osdctl").chmod(0o755)
+    done = subprocess.run(
+        [
+            "fish",
+            "--no-config",
+            "-c",
+            f"source {ROOT}/osdctl/completion/osdctl.fish; complete -C $argv",
+            shlex.join(("osdctl", *words[:-1])) + " " + words[-1],
+        ],
+        env={**osdctl.environ, "PATH": f"{tmp_path}:{osdctl.environ['PATH']}", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == offered, done.stderr
+
+
+@pytest.mark.parametrize(("words", "offered"), COMPLETED)
 def test_bash_completes_commands_options_and_what_is_there_now(osdctl, tmp_path, words, offered):
     (tmp_path / "osdctl").write_text(f'#!/bin/sh\nexec {" ".join(OSDCTL)} "$@"\n')
     (tmp_path / "osdctl").chmod(0o755)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -83,6 +84,21 @@ def test_completion_knows_exactly_the_commands_and_their_options():
 
     assert found.pop("-") == COMMON
     assert found == {name: flags(parser) - COMMON for name, parser in parsers().items()}
+
+
+@pytest.mark.parametrize("name", ["_osdctl", "osdctl.fish"])
+def test_the_completions_of_zsh_and_fish_are_what_the_parser_says(name):
+    written = runpy.run_path(str(ROOT / "packaging/completions.py"))["written"]()
+    (text,) = (text for path, text in written.items() if path.name == name)
+
+    assert (COMPLETION.parent / name).read_text() == text, "run packaging/completions.py"
+
+
+@pytest.mark.parametrize(("shell", "name"), [("bash", "osdctl.bash"), ("zsh", "_osdctl"), ("fish", "osdctl.fish")])
+def test_each_shell_can_read_its_completion(shell, name):
+    done = subprocess.run([shell, "-n", COMPLETION.parent / name], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", NAMES)
