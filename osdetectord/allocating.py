@@ -432,7 +432,4 @@ class Allocating:
         """Watch no longer what nobody else wants."""
         gone = list(series)
         series.clear()
-        for one in gone:
-            if not self.holds(one):
-                with suppress(NoSuchTarget):  # it has ended
-                    self._processes.remove(one)
+        self._processes.remove_all([one for one in gone if not self.holds(one)])

@@ -29,7 +29,7 @@ class Config:
         Seconds between two samples.
     follow_children
         Whether a watch takes in the children of its processes where the caller does not say.
-    max_targets, max_processes
+    max_targets, max_processes, max_threads
         Bounds on what may be watched at once.
     history_s
         Seconds for which samples are kept as they were taken; to 24 times that a row stands for 10 s, then for 60 s.
@@ -51,6 +51,7 @@ class Config:
     follow_children: bool = True
     max_targets: int = 256
     max_processes: int = 4096
+    max_threads: int = 32_768
     history_s: int = 3600
     history_days: int = 30
     history_bytes: int = 256 << 20
@@ -116,6 +117,7 @@ _SCHEMA: dict[str, Callable[[object], object]] = {
     "follow_children": _yes_no,
     "max_targets": _whole(1, 100_000),
     "max_processes": _whole(1, 65_536),
+    "max_threads": _whole(1024, 4_194_304),
     "history_s": _whole(60, 604_800),
     "history_days": _whole(1, 3660),
     "history_bytes": _size(1 << 20, 1 << 40),

@@ -121,8 +121,8 @@ class Daemon:
             self._bus,
             self._tell,
         )
-        for_targets = Share(sampler, lambda series: self.instruments.holds(series) or self.allocations.holds(series))
-        self._watching = Watching(for_targets, Matcher(), self._bus, names, config.max_targets)
+        self._for_targets = Share(sampler, lambda one: self.instruments.holds(one) or self.allocations.holds(one))
+        self._watching = Watching(self._for_targets, Matcher(), self._bus, names, config.max_targets)
         self._happenings = Happenings()
         self._evidence = Evidence(sampler, self._probes, self._happenings)
         self._anomalies = Anomalies(self._history, sampler.metrics, self._tell, self._bus, self._evidence)
@@ -289,10 +289,13 @@ class Daemon:
 
     def _on_tick(self, tick: Tick) -> None:
         now_us = wall.now_us()
+        # told once, however many processes came and went: a target's signal has all of its processes in it
+        changed: dict[int, Target] = {}
+        members = self._watching.members
         for child in tick.started:
             for target in self._watching.started(child):
                 self._happenings.note(now_us, "started", child.info.comm, child.info.process.pid, target.number)
-                self._changed(target)
+                changed[target.number] = target
         for now in tick.execed:
             member = self._watching.execed(now)
             if member is not None:
@@ -301,13 +304,20 @@ class Daemon:
                 if member.told:
                     self._worker.remove(member.series)
                     self._worker.add(member.series, member.program)
-        for target in self._watching.appeared(tick.strangers):
-            self._changed(target)
+        changed.update({target.number: target for target in self._watching.appeared(tick.strangers)})
         self._take(tick.frame)
         for end in tick.exited:
-            self._exited(end)
+            changed.update({target.number: target for target in self._exited(end)})
+        for target in changed.values():
+            if self._watching.is_over(target):
+                self._remove(target)
+            else:
+                self._changed(target)
         self.instruments.ticked(tick)
         self.allocations.ticked(tick)
+        # those that the kernel took in before their parents were let go
+        strays = [child.series for child in tick.started if child.series not in members]
+        self._for_targets.remove_all(strays)
 
     def _take(self, frame: Frame) -> None:
         members = self._watching.members
@@ -331,11 +341,13 @@ class Daemon:
             part = np.array(judged)
             self._worker.send(replace(frame, series=frame.series[part], values=frame.values[part]))
 
-    def _exited(self, end: Exited) -> None:
+    def _exited(self, end: Exited) -> list[Target]:
+        """Note the end of a process; returns the targets that it was of."""
         member = self._watching.members.get(end.series)
         self._anomalies.ended(end.series, "process ended")
         how = f"{end.comm} {record.ending(end.code, end.signal, end.core)}"
-        for target, is_root in self._watching.exited(end):
+        lost = self._watching.exited(end)
+        for target, is_root in lost:
             self._happenings.note(wall.now_us(), "ended", how, end.process.pid, target.number)
             if is_root:
                 spec = str(target.spec)
@@ -347,15 +359,12 @@ class Daemon:
                     "Signal": end.signal,
                     "Spec": spec,
                 }
-                self._bus.target_exited(self._watching.view(target), details)
-            if self._watching.is_over(target):
-                self._remove(target)
-            else:
-                self._changed(target)
+                self._bus.target_exited(target.number, details)
         if member is not None and member.told:
             self._worker.remove(end.series)
         if self._recording:
             self._recording.ended(end.process)
+        return [target for target, _ in lost]
 
     # ---- told by the detector
 
@@ -589,6 +598,8 @@ def _write_watches(path: Path, value: object) -> None:
 
 async def serve(options: Options, config: Config, journal: Journal) -> None:
     """Load, attach, and serve until told to stop; raises :class:`OsdetectorError` where that can't be."""
-    sampler = await asyncio.to_thread(lambda: Sampler.open(max_processes=config.max_processes))
+    sampler = await asyncio.to_thread(
+        lambda: Sampler.open(max_processes=config.max_processes, max_threads=config.max_threads)
+    )
     daemon = Daemon(options, config, sampler, journal)
     await daemon.run()

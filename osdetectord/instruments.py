@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic_ns
@@ -58,7 +58,7 @@ class Processes(Protocol):
     """Where processes are watched; :class:`osdetectord.sampler.Sampler` is it."""
 
     def add(self, pid: int, follow_children: bool = True) -> ProcessSeries: ...
-    def remove(self, series: int) -> None: ...
+    def remove_all(self, series: Collection[int]) -> None: ...
 
 
 class Share:
@@ -78,9 +78,8 @@ class Share:
     def add(self, pid: int, follow_children: bool = True) -> ProcessSeries:
         return self._processes.add(pid, follow_children)
 
-    def remove(self, series: int) -> None:
-        if not self._wanted_elsewhere(series):
-            self._processes.remove(series)
+    def remove_all(self, series: Collection[int]) -> None:
+        self._processes.remove_all([one for one in series if not self._wanted_elsewhere(one)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +114,11 @@ class _Instrument:
     followers: list[Follower] = field(default_factory=list)
     told: ProbeView | TraceView | None = None
     ended: bool = False
+
+    @property
+    def follows(self) -> bool:
+        """Return whether it takes in children by itself, and not through its target."""
+        return self.scope.children and not self.scope.target
 
     @property
     def name(self) -> str:
@@ -216,6 +220,7 @@ class Instruments:
         self._bus, self._tell = bus, tell
         self._all: dict[int, _Instrument] = {}
         self._adding: set[int] = set()
+        self._coming: set[int] = set()
         self._news = _News()
         self._causes: Mapping[str, int] = {}
         self._one = asyncio.Lock()
@@ -248,6 +253,10 @@ class Instruments:
             self._news.started += tick.started
             self._news.execed += tick.execed
             self._news.exited += tick.exited
+            followed = {*self._adding, *(s for one in self._all.values() if one.follows for s in one.series)}
+            for child in tick.started:
+                if child.parent_series in followed or child.parent_series in self._coming:
+                    self._coming.add(child.series)
 
     def target_removed(self, target: int) -> None:
         """End what was for the processes of a target."""
@@ -257,7 +266,9 @@ class Instruments:
 
     def holds(self, series: int) -> bool:
         """Return whether a process is watched for the sake of a probe or trace."""
-        return series in self._adding or any(series in instrument.series for instrument in self._all.values())
+        if series in self._adding or series in self._coming:
+            return True
+        return any(series in instrument.series for instrument in self._all.values())
 
     # ---- asked by the bus
 
@@ -338,6 +349,8 @@ class Instruments:
                 self._all[inner.number] = instrument
             finally:
                 self._let_go(self._adding)
+                if not self._all:
+                    self._let_go(self._coming)
             self._needed.set()
             logger.info("%s of %s at %s, asked by uid %d", instrument.name, scope.text, text, asked_by.uid)
             instrument.told = instrument.view(lost)
@@ -423,6 +436,7 @@ class Instruments:
         idle = not self._all
         news, self._news = self._news, _News()
         joined = {number: self._take_in(instrument, news) for number, instrument in self._all.items()}
+        self._let_go(self._coming)
         look = await asyncio.to_thread(self._look, news, joined, self._followed())
         self._causes = look.lost
         self._deliver(look.found)
@@ -444,7 +458,7 @@ class Instruments:
         """Follow processes; returns those that came to the instrument's target."""
         scope = instrument.scope
         if not scope.target:
-            for child in news.started if scope.children else ():
+            for child in news.started if instrument.follows else ():
                 if child.parent_series in instrument.series:
                     instrument.series.add(child.series)
                     instrument.pids.add(child.info.process.pid)
@@ -503,10 +517,7 @@ class Instruments:
         """Watch no longer what nobody else wants."""
         gone = list(series)
         series.clear()
-        for one in gone:
-            if not self.holds(one):
-                with suppress(NoSuchTarget):  # it has ended
-                    self._processes.remove(one)
+        self._processes.remove_all([one for one in gone if not self.holds(one)])
 
     def _view(self, number: int) -> ProbeView | TraceView | None:
         instrument = self._all.get(number)

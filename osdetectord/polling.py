@@ -163,5 +163,8 @@ class Polling:
     def run_time_ns(self) -> int | None:
         return None
 
+    def missed_runs(self) -> int:
+        return 0
+
     def close(self) -> None:
         self._rows.clear()

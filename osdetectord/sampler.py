@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osdetectord import proc
-from osdetectord.bpf.kernel import Kernel, Sizes
+from osdetectord.bpf.kernel import MAX_THREADS, Kernel, Sizes
 from osdetectord.bpf.uprobe import Uprobes
 from osdetectord.collector import Tables
 from osdetectord.collectors import layout
@@ -171,7 +171,12 @@ class Sampler:
 
     @classmethod
     def open(
-        cls, *, max_processes: int = 4096, log_pages: int = SMALLEST_PAGES, collectors: Collection[str] | None = None
+        cls,
+        *,
+        max_processes: int = 4096,
+        max_threads: int = MAX_THREADS,
+        log_pages: int = SMALLEST_PAGES,
+        collectors: Collection[str] | None = None,
     ) -> Sampler:
         """Load the kernel part; what can't be served by it is served by /proc, and ``hooks`` say why.
 
@@ -193,7 +198,8 @@ class Sampler:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         try:
-            kernel: Kernel | Polling = Kernel(Sizes.of(max_processes, log_pages=log_pages), collectors=collectors)
+            sizes = Sizes.of(max_processes, max_threads, log_pages=log_pages)
+            kernel: Kernel | Polling = Kernel(sizes, collectors=collectors)
         except LoadError as error:
             kernel = Polling(str(error))
         else:
@@ -289,11 +295,19 @@ class Sampler:
             If there is no such series, or its process has ended.
         """
         with self._lock:
-            entry = self._by_series.get(series)
-            if entry is None:
+            if series not in self._by_series:
                 raise NoSuchTarget(f"no series {series}")
-            self._kernel.forget(np.array([entry.serial], dtype=np.uint64), threads=True)
-            self._drop(entry)
+            self.remove_all([series])
+
+    def remove_all(self, series: Collection[int]) -> None:
+        """The same for many at once, at hardly more than the price of one; those that have ended are left out."""
+        with self._lock:
+            entries = [self._by_series[one] for one in series if one in self._by_series]
+            if not entries:
+                return
+            self._kernel.forget(np.array([entry.serial for entry in entries], dtype=np.uint64), threads=True)
+            for entry in entries:
+                self._drop(entry)
 
     def _drop(self, entry: _Entry) -> None:
         if entry.files is not None:
@@ -322,7 +336,7 @@ class Sampler:
             self._found = ()
             execed = self._execute(serials, processes)
             entries = [self._entries.get(int(serial)) for serial in serials]
-            readings = self._readings(tables, serials, entries)
+            readings = self._readings(tables, serials, processes, entries)
             ended, exited = self._end(serials, processes, entries, readings)
             alive = np.array(
                 [
@@ -382,14 +396,20 @@ class Sampler:
         return tuple(out)
 
     def _readings(
-        self, tables: Tables, serials: NDArray[np.uint64], entries: Sequence[_Entry | None]
+        self,
+        tables: Tables,
+        serials: NDArray[np.uint64],
+        processes: NDArray[Any],
+        entries: Sequence[_Entry | None],
     ) -> NDArray[np.float64]:
         blocks = [collector.read(tables, serials) for collector in self._collectors]
         rest = np.full((len(serials), len(self.metrics) - self._first_proc), np.nan)
+        ended = (processes["flags"] & layout.EXITED) != 0
         for index, entry in enumerate(entries):
             if entry is None:
                 continue
-            if entry.files is None and entry.stuck == 0:
+            # one that came and went between two ticks has its totals from the kernel
+            if entry.files is None and entry.stuck == 0 and not (ended[index] and entry.from_birth):
                 self._open_files(entry)
             if entry.files is not None:
                 try:
@@ -546,7 +566,7 @@ class Sampler:
     def lost(self) -> dict[str, int]:
         """What was lost since the start, by cause."""
         with self._lock:
-            return {**self._kernel.lost(), "files": self._unopened}
+            return {**self._kernel.lost(), "runs": self._kernel.missed_runs(), "files": self._unopened}
 
     def run_time_ns(self) -> int | None:
         """CPU time of the BPF programs so far, where the kernel counts it (sysctl kernel.bpf_stats_enabled)."""

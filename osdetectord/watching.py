@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,7 +39,7 @@ class Processes(Protocol):
     """Where processes are watched; :class:`osdetectord.sampler.Sampler` is it."""
 
     def add(self, pid: int, follow_children: bool = True) -> ProcessSeries: ...
-    def remove(self, series: int) -> None: ...
+    def remove_all(self, series: Collection[int]) -> None: ...
 
 
 class Unit(Protocol):
@@ -395,7 +395,7 @@ class Watching:
         gone = [series for series in members if series not in others]
         for series in gone:
             self.members.pop(series, None)
-            self._processes.remove(series)
+        self._processes.remove_all(gone)
         return gone
 
 

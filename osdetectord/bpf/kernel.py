@@ -39,6 +39,9 @@ MAX_DESCRIPTORS = 253  # SCM_MAX_FD
 SYSCALL_TABLE_BYTES = 32 << 20
 """What the table of system calls may take of kernel memory, over all CPUs."""
 
+MAX_THREADS = 32_768
+"""Threads for which there is room where nothing else is said."""
+
 MAX_SCANS = 100
 """Scans of a process's threads: more are needed only while threads that are not yet watched start others."""
 
@@ -69,13 +72,19 @@ class Sizes:
     log_pages: int
 
     @classmethod
-    def of(cls, max_processes: int, event_pages: int = 64, log_pages: int = syscall_log.SMALLEST_PAGES) -> Sizes:
+    def of(
+        cls,
+        max_processes: int,
+        max_threads: int = MAX_THREADS,
+        event_pages: int = 64,
+        log_pages: int = syscall_log.SMALLEST_PAGES,
+    ) -> Sizes:
         """Room for so many processes; the dead stay until they are read, so there is some for them too."""
         # key, value, hash element and, for each CPU, the value
         per_call = 80 + 32 * possible_cpus()
         return cls(
             processes=2 * max_processes,
-            threads=max(8192, 8 * max_processes),
+            threads=max(max_threads, 2 * max_processes),
             syscalls=max(1024, min(32 * max_processes, SYSCALL_TABLE_BYTES // per_call)),
             event_pages=event_pages,
             log_pages=log_pages,
@@ -349,12 +358,18 @@ class Kernel:
                     return None
         except OSError:
             return None
+        return self._told_of_programs("run_time_ns")
+
+    def missed_runs(self) -> int:
+        """Events that the kernel did not tell a program, because they came while it ran on the same CPU."""
+        return self._told_of_programs("recursion_misses")
+
+    def _told_of_programs(self, name: str) -> int:
+        """A number of bpf_prog_show_fdinfo() of kernel/bpf/syscall.c, summed over the attached programs."""
         total = 0
         for fd in self._attached:
             with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
-                for line in file:
-                    if line.startswith("run_time_ns:"):
-                        total += int(line.split()[1])
+                total += sum(int(line.split()[1]) for line in file if line.startswith(f"{name}:"))
         return total
 
     def close(self) -> None:

@@ -269,15 +269,15 @@ class BusServer:
         self._changed_targets[target.number] = (target, known)
         self._tell_soon()
 
-    def target_exited(self, target: TargetView, details: Mapping[str, object]) -> None:
+    def target_exited(self, target: int, details: Mapping[str, object]) -> None:
         """Tell that a process of a target ended."""
-        self._tell_target(target.number)
+        self._tell_target(target)
         values = {
             name: Variant(signature, shown_text(str(details[name])) if signature == "s" else details[name])
             for name, signature in _EXIT_SIGNATURES.items()
             if name in details
         }
-        self._emit("TargetExited", target_path(target.number), values)
+        self._emit("TargetExited", target_path(target), values)
 
     def target_removed(self, number: int) -> None:
         """Tell that a target is watched no longer."""

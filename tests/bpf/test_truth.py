@@ -15,7 +15,7 @@ import pytest
 
 from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchTarget, Unsupported
 from osdetectord.sampler import Exited, Sampler
-from tests.bpf.conftest import Workload, count_of, leftovers, tick, until
+from tests.bpf.conftest import Workload, count_of, emptied, leftovers, tick, until
 
 # primes, so that no page, batch or number of CPUs makes them up by chance
 CALLS = 997
@@ -345,6 +345,21 @@ def test_nothing_comes_of_a_process_that_was_removed(sampler, workload):
     workload.do("count 10")
     assert again.series != watched.series
     assert count_of(sampler, again, "sched_yield") == 10
+
+
+def test_processes_that_end_while_they_are_removed_leave_nothing(sampler):
+    busy = "import os, threading; [threading.Thread(target=lambda: [os.getppid() for _ in iter(int, 1)]).start()"
+    for delay in range(40):
+        process = subprocess.Popen(["/usr/bin/python3", "-S", "-c", f"{busy} for _ in range(3)]"])
+        watched = sampler.add(process.pid)
+        until(sampler, lambda ticks, watched=watched: sampler.syscalls(watched.series))
+        process.kill()
+        time.sleep(delay * 5e-5)
+        with suppress(NoSuchTarget):
+            sampler.remove(watched.series)
+        process.wait()
+
+    assert emptied(sampler) == {}
 
 
 def test_a_process_that_is_not_there_is_refused(sampler, workload):

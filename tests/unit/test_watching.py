@@ -33,8 +33,8 @@ class Kernel:
             raise NoSuchProcess(f"no process {pid}")
         return series(pid * 10, pid, start=self.start)
 
-    def remove(self, number):
-        self.removed.append(number)
+    def remove_all(self, numbers):
+        self.removed += numbers
 
 
 class Unit:
