@@ -9,6 +9,7 @@ from osdctl.commands import (
     config,
     detect,
     doctor,
+    drill,
     explain,
     feedback,
     list_,
@@ -29,6 +30,7 @@ from osdctl.commands import (
 COMMANDS: tuple[Command, ...] = (
     status,
     doctor,
+    drill,
     watch,
     unwatch,
     list_,

@@ -5,6 +5,7 @@ __osdctl_common="-h --help -H --host --json --no-pager --no-legend -q --quiet"
 declare -A __osdctl_options=(
     [status]=""
     [doctor]=""
+    [drill]="--limit"
     [watch]="--runtime --no-children -f --follow"
     [unwatch]=""
     [list]=""
@@ -124,6 +125,7 @@ _osdctl() {
             elif [[ $target != list && $target != price ]]; then
                 COMPREPLY=($(compgen -W "$(osdctl -q allocations list 2>/dev/null)" -- "$cur"))
             fi ;;
+        drill) ((position)) || COMPREPLY=($(compgen -W "loop memory descriptors" -- "$cur")) ;;
         explain) ((position)) || COMPREPLY=($(compgen -W "$(__osdctl_ids anomalies)" -- "$cur")) ;;
         feedback)
             if ((position)); then

@@ -10,7 +10,7 @@ function __osdctl_words
             continue
         end
         switch $word
-            case --budget --command --configure_file --delay --detectors --entry --frames --host --interval --json --library --lines --pid --png --return --since --svg --target --tid --until -H -S -U -c -d -i -n -p -t
+            case --budget --command --configure_file --delay --detectors --entry --frames --host --interval --json --library --limit --lines --pid --png --return --since --svg --target --tid --until -H -S -U -c -d -i -n -p -t
                 set skip 1
             case '-*'
             case '*'
@@ -83,6 +83,7 @@ complete -c osdctl -s q -l quiet -d 'only what was asked for, no hints'
 complete -c osdctl -l version -d 'show program\'s version number and exit'
 complete -c osdctl -n __osdctl_none -a status -d 'show the daemon, what it watches, what it costs and what it lost'
 complete -c osdctl -n __osdctl_none -a doctor -d 'check this machine and the daemon, and say what to do'
+complete -c osdctl -n __osdctl_none -a drill -d 'test this installation: bring a harmless fault about, and see whether it is told'
 complete -c osdctl -n __osdctl_none -a watch -d 'start to watch processes'
 complete -c osdctl -n __osdctl_none -a unwatch -d 'stop to watch processes'
 complete -c osdctl -n __osdctl_none -a list -d 'list what is watched'
@@ -113,6 +114,14 @@ complete -c osdctl -n "__osdctl_in 'doctor'" -l json -x -a 'short pretty off' -d
 complete -c osdctl -n "__osdctl_in 'doctor'" -l no-pager -d 'do not pipe output into a pager'
 complete -c osdctl -n "__osdctl_in 'doctor'" -l no-legend -d 'no headers and no totals'
 complete -c osdctl -n "__osdctl_in 'doctor'" -s q -l quiet -d 'only what was asked for, no hints'
+complete -c osdctl -n "__osdctl_in 'drill'" -s h -l help -d 'show this help message and exit'
+complete -c osdctl -n "__osdctl_in 'drill'" -s H -l host -x -a '(__osdctl_hosts)' -d 'run osdctl on that host, through ssh'
+complete -c osdctl -n "__osdctl_in 'drill'" -l json -x -a 'short pretty off' -d 'write JSON: short, pretty or off'
+complete -c osdctl -n "__osdctl_in 'drill'" -l no-pager -d 'do not pipe output into a pager'
+complete -c osdctl -n "__osdctl_in 'drill'" -l no-legend -d 'no headers and no totals'
+complete -c osdctl -n "__osdctl_in 'drill'" -s q -l quiet -d 'only what was asked for, no hints'
+complete -c osdctl -n "__osdctl_in 'drill'" -l limit -x -a '(__osdctl_times)' -d 'it must be told within, default 1min'
+complete -c osdctl -n "__osdctl_at 'drill' 0" -a 'loop memory descriptors'
 complete -c osdctl -n "__osdctl_in 'watch'" -s h -l help -d 'show this help message and exit'
 complete -c osdctl -n "__osdctl_in 'watch'" -s H -l host -x -a '(__osdctl_hosts)' -d 'run osdctl on that host, through ssh'
 complete -c osdctl -n "__osdctl_in 'watch'" -l json -x -a 'short pretty off' -d 'write JSON: short, pretty or off'

@@ -156,6 +156,17 @@ def test_samples_are_recorded_where_the_configuration_says_so(daemon, work, tmp_
     assert len(judged) == len(rows) + 1
 
 
+@pytest.mark.timeout(400)
+def test_the_drill_brings_a_fault_about_and_is_told_it(daemon):
+    command = [sys.executable, "-m", "osdctl", "--json=short", "drill", "descriptors", "--limit", "2min"]
+    done = subprocess.run(command, env=daemon.environment, capture_output=True, text=True, timeout=380, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["told"] and told["fault"] == "descriptors" and told["seconds"] <= 120
+    assert daemon.ask("anomalies", "-n", "1")[0]["id"] >= told["anomaly"]["id"]
+    wait_until(lambda: daemon.ask("list") == [], 10)
+
+
 def test_what_the_daemon_needs_and_lacks_is_one_clear_sentence(tmp_path):
     def start(*words, **variables):
         command = [sys.executable, "-m", "osdetectord", *words]
