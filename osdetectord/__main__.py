@@ -16,7 +16,7 @@ with without("ssl", "_hashlib"):
     import numpy  # noqa: F401
 
 from osdetectord import __version__
-from osdetectord.config import DIRECTORY, load, show
+from osdetectord.config import DIRECTORY, load, problems, show
 from osdetectord.detection.settings import Settings
 from osdetectord.errors import ConfigError, OsdetectorError
 
@@ -34,8 +34,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--state", type=Path, metavar="DIR", default=_directory("STATE_DIRECTORY"))
     parser.add_argument("--logs", type=Path, metavar="DIR", default=_directory("LOGS_DIRECTORY"))
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--check-config", nargs="?", const=DIRECTORY, type=Path, metavar="DIR")
-    what.add_argument("--show-config", nargs="?", const=DIRECTORY, type=Path, metavar="DIR")
+    usual = _directory("CONFIGURATION_DIRECTORY") or DIRECTORY
+    what.add_argument("--check-config", nargs="?", const=usual, type=Path, metavar="DIR")
+    what.add_argument("--show-config", nargs="?", const=usual, type=Path, metavar="DIR")
     parser.add_argument("--version", action="version", version=f"osdetectord {__version__}")
     return parser.parse_args(arguments)
 
@@ -45,9 +46,12 @@ def main() -> int:
     args = parse(sys.argv[1:])
     try:
         if args.check_config is not None:
-            load(args.check_config, Settings.parse)
-            print(f"{args.check_config}: ok")
-            return 0
+            found = problems(args.check_config, Settings.parse)
+            for problem in found:
+                print(f"osdetectord: {problem}", file=sys.stderr)
+            if not found:
+                print(f"{args.check_config}: ok")
+            return EX_CONFIG if found else 0
         if args.show_config is not None:
             print(show(load(args.show_config, Settings.parse)), end="")
             return 0

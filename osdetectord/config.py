@@ -177,10 +177,23 @@ class Merged:
             key = key.rpartition(".")[0]
         return "", 0
 
+    def remove(self, key: str) -> bool:
+        """Forget the value of ``key``; returns whether there was one."""
+        inside: Any = self.values
+        *path, last = key.split(".")
+        for name in path:
+            inside = inside.get(name) if isinstance(inside, dict) else None
+        if not isinstance(inside, dict) or last not in inside:
+            return False
+        del inside[last]
+        return True
+
     def _walk(self, loader: _Loader, node: yaml.MappingNode, file: str, prefix: str) -> dict[str, Any]:
         out: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = loader.construct_object(key_node, deep=True)
+            if isinstance(key, bool):
+                key = str(key_node.value)  # YAML 1.1 reads the words on, off, yes and no so
             line = key_node.start_mark.line + 1
             if not isinstance(key, str):
                 raise ConfigError(prefix or "key", key, "a name as key", file, line)
@@ -229,11 +242,37 @@ def load(directory: Path, check_detection: Callable[[Mapping[str, Any]], object]
         At the first wrong value, with file, line, key, value and what was expected.
     """
     if not directory.is_dir():
-        raise ConfigError("", "no such directory", "the directory of the configuration", str(directory))
+        raise _no_directory(directory)
     merged = Merged()
     for path, under in files(directory):
         merged.add(path, under)
     return parse(merged, check_detection)
+
+
+def problems(directory: Path, check_detection: Callable[[Mapping[str, Any]], object]) -> list[ConfigError]:
+    """Return everything that is wrong with the configuration of ``directory``; see :func:`load`."""
+    if not directory.is_dir():
+        return [_no_directory(directory)]
+    merged, found = Merged(), []
+    for path, under in files(directory):
+        try:
+            merged.add(path, under)
+        except ConfigError as error:
+            found.append(error)
+    # what is wrong is told and left out, until nothing is wrong with the rest
+    while True:
+        try:
+            parse(merged, check_detection)
+        except ConfigError as error:
+            found.append(error)
+            if not merged.remove(error.key) and not merged.remove(f"detection.{error.key}"):
+                return found
+        else:
+            return found
+
+
+def _no_directory(directory: Path) -> ConfigError:
+    return ConfigError("", "no such directory", "the directory of the configuration", str(directory))
 
 
 def parse(merged: Merged, check_detection: Callable[[Mapping[str, Any]], object]) -> Config:

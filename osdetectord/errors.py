@@ -22,6 +22,12 @@ class NoSuchUnit(OsdetectorError):
     name = "NoSuchUnit"
 
 
+class NoSuchUser(OsdetectorError):
+    """There is no such user."""
+
+    name = "NoSuchUser"
+
+
 class NoSuchSymbol(OsdetectorError):
     """The binary has no such function."""
 

@@ -7,7 +7,7 @@ import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
-from osdetectord.errors import NoSuchTarget
+from osdetectord.errors import NoSuchUser
 from osdetectord.target import Spec, SpecKind
 
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h
@@ -106,7 +106,7 @@ def user_id(spec: Spec) -> int:
 
     Raises
     ------
-    NoSuchTarget
+    NoSuchUser
         If there is no such user.
     """
     if spec.value.isdigit():
@@ -114,4 +114,4 @@ def user_id(spec: Spec) -> int:
     try:
         return pwd.getpwnam(spec.value).pw_uid
     except KeyError:
-        raise NoSuchTarget(f"no user {spec.value!r}") from None
+        raise NoSuchUser(f"no user {spec.value!r}") from None

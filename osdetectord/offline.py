@@ -8,18 +8,19 @@ import gzip
 import io
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from osdetectord.anomaly import Blame, Episode, EpisodeKind, Phase
+from osdetectord.config import Merged
 from osdetectord.detection.engine import Engine
-from osdetectord.detection.settings import Settings
+from osdetectord.detection.evidences import DEFAULT_ON
+from osdetectord.detection.settings import BUDGET, WARMUP_S, Settings
 from osdetectord.errors import ConfigError, OsdetectorError
 from osdetectord.metric import Kind, Metric
 from osdetectord.sample import Frame
@@ -221,6 +222,18 @@ def write(outcome: Outcome, table: Table, out: Path) -> None:
             )
 
 
+def summary(outcome: Outcome, table: Table, out: Path) -> str:
+    """Say in a line what was found in a table, and where that stands."""
+    found = [episode for _, _, episode in outcome.anomalies]
+    many = f"{len(found)} anomal{'y' if len(found) == 1 else 'ies'}" if found else "nothing abnormal"
+    first = ""
+    if found:
+        row, _, episode = outcome.anomalies[0]
+        blamed = f", {episode.blames[0].metric}" if episode.blames else ""
+        first = f" (the first at {table.times[row]}{blamed})"
+    return f"{table.name}: {many} in {len(table.values)} rows{first}; {out / table.name}.csv"
+
+
 def sentence(blame: Blame) -> str:
     """Say in a few words what a metric did."""
     return f"{blame.metric} {blame.share:.0%} {blame.observed:.6g} expected {blame.low:.6g}..{blame.high:.6g}"
@@ -293,14 +306,10 @@ def files(arguments: Sequence[str]) -> list[Path]:
 def settings_of(options: argparse.Namespace) -> Settings:
     """Return the settings that file and options give; raises :class:`ConfigError`."""
     values: dict[str, Any] = {}
+    merged = Merged()
     if options.config is not None:
-        try:
-            loaded = yaml.safe_load(options.config.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{options.config}: {' '.join(str(error).split())}") from None
-        if not isinstance(loaded, Mapping | None):
-            raise InputError(f"{options.config}: not a mapping of keys to values")
-        values.update(loaded or {})
+        merged.add(options.config)
+        values.update(merged.values)
     if options.budget is not None:
         values["budget"] = options.budget
     if options.warmup is not None:
@@ -308,7 +317,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
     if options.detectors is not None:
         names = [name.strip() for name in options.detectors.split(",") if name.strip()]
         values["evidences"] = Settings.only(names, values.get("evidences", {}))
-    return Settings.parse(values)
+    try:
+        return Settings.parse(values)
+    except ConfigError as error:
+        raise error.at(*merged.place(error.key)) from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -316,13 +328,22 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="osdctl detect", description="Find anomalies in tables of samples.")
     result.add_argument("paths", nargs="+", metavar="FILE|DIR", help="CSV with a header, plain or .gz, or a directory")
     result.add_argument("-o", dest="out", type=Path, required=True, metavar="OUT_DIR", help="where results go")
-    result.add_argument("--warmup", type=_at_least(30, int), metavar="ROWS", help="rows to learn from first")
     result.add_argument(
-        "--interval", type=_at_least(1e-3, float), default=1.0, metavar="S", help="seconds between rows"
+        "--warmup",
+        type=_at_least(30, int),
+        metavar="ROWS",
+        help=f"rows to learn from first, default {WARMUP_S:g} s of them",
     )
-    result.add_argument("--budget", type=_at_least(1e-4, float), metavar="N", help="expected false alarms per day")
-    result.add_argument("--detectors", metavar="LIST", help="evidences that take part, by commas")
-    result.add_argument("--config", type=Path, metavar="FILE", help="a detectors.yml")
+    result.add_argument(
+        "--interval", type=_at_least(1e-3, float), default=1.0, metavar="S", help="seconds between rows, default 1"
+    )
+    result.add_argument(
+        "--budget", type=_at_least(1e-4, float), metavar="N", help=f"expected false alarms per day, default {BUDGET:g}"
+    )
+    result.add_argument(
+        "--detectors", metavar="LIST", help=f"evidences that take part, by commas, default {','.join(DEFAULT_ON)}"
+    )
+    result.add_argument("--config", type=Path, metavar="FILE", help="a detectors.yml; without it the defaults count")
     result.add_argument("--plot", action="store_true", help="a PNG for each file")
     return result
 
@@ -351,11 +372,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tables = [read(path) for path in paths]
         options.out.mkdir(parents=True, exist_ok=True)
         progress = Progress(sum(len(table.values) for table in tables), sys.stderr)
+        said: list[str] = []
         for group in _alike(tables):
             for table, outcome in zip(group, detect(group, settings, options.interval, progress), strict=True):
                 write(outcome, table, options.out)
+                said.append(summary(outcome, table, options.out))
                 if options.plot:
                     plot(outcome, table, options.out / f"{table.name}.png")
+        print("\n".join(sorted(said)))
     except ConfigError as error:
         print(f"osdctl detect: {error}", file=sys.stderr)
         return EXIT_USAGE if options.config is None else EXIT_FAILED

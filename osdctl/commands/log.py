@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 
 from osdctl import options, output, record
 from osdctl.command import Answer
+from osdctl.following import steadily
 from osdctl.manager import Event, Manager
 from osdctl.model import Target, number_of
 
@@ -47,7 +48,7 @@ async def _follow(args: argparse.Namespace, manager: Manager) -> AsyncIterator[s
     events = await manager.events()
     target = await _target(args, manager)
     yield await _lines(args, manager, target, args.lines or (None if args.since is not None else BACKLOG))
-    async for event in events:
+    async for event in steadily(events):
         line = _line(event, args, target)
         if line:
             yield line

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable
 from osdctl import options, output, record
 from osdctl.command import Answer
 from osdctl.errors import NoSuch, NotRunning, OsdctlError
+from osdctl.following import steadily
 from osdctl.manager import Event, Manager
 from osdctl.model import Target, number_of
 from osdctl.text import Look, as_json, shown
@@ -86,7 +87,7 @@ async def follow(
 ) -> AsyncIterator[str]:
     """Yield the lines of these targets' events until the last of them has ended."""
     left = {target.path: target.spec for target in targets}
-    async for event in events:
+    async for event in steadily(events):
         if event.kind == "stopped":
             output.remark("the daemon stopped; waiting for it to come back")
         elif event.kind == "started":

@@ -97,9 +97,24 @@ def number_at(path: str, below: str) -> int:
 
 
 def shown_text(text: str) -> str:
-    """Return a string of the kernel or of a user as one that D-Bus carries and a terminal survives."""
-    valid = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in valid)
+    r"""Return a string of the kernel or of a user as one that D-Bus carries and a terminal survives.
+
+    What is no printable character is spelled out: ``\x1b``, ``\u202e``; a byte that is no UTF-8 as ``\xff``.
+    """
+    return "".join(each if each.isprintable() else _spelled(ord(each)) for each in text)
+
+
+def shown_name(text: str) -> str:
+    r"""Return the name of a process like :func:`shown_text`; a backslash becomes two, so that none is ambiguous."""
+    return shown_text(text.replace("\\", "\\\\"))
+
+
+def _spelled(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:
+        code -= 0xDC00  # PEP 383: a byte that is no UTF-8
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +170,7 @@ class Target(Interface[TargetView]):
             "Processes",
             "a(utssdd)",
             lambda view: [
-                [each.pid, each.start_us, shown_text(each.comm), each.state, float(each.score), float(each.progress)]
+                [each.pid, each.start_us, shown_name(each.comm), each.state, float(each.score), float(each.progress)]
                 for each in view.processes
             ],
         ),
@@ -171,7 +186,7 @@ class Anomaly(Interface[AnomalyView]):
         _anomaly("Target", "o", lambda view: target_path(view.target)),
         _anomaly("Spec", "s", lambda view: shown_text(view.spec)),
         _anomaly("Pid", "u", lambda view: view.pid),
-        _anomaly("Comm", "s", lambda view: shown_text(view.comm)),
+        _anomaly("Comm", "s", lambda view: shown_name(view.comm)),
         _anomaly("State", "s", lambda view: view.state),
         _anomaly("Kind", "s", lambda view: view.kind),
         _anomaly("Opened", "t", lambda view: view.opened_us),

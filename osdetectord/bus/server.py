@@ -31,6 +31,7 @@ from osdetectord.bus.interface import (
     details,
     instrument_path,
     number_at,
+    shown_name,
     shown_text,
     target_path,
 )
@@ -46,6 +47,7 @@ CHANGES_EVERY_S = 0.1
 _DO_NOT_QUEUE = 0x4
 _PRIMARY_OWNER = 1
 _EXIT_SIGNATURES = {"Pid": "u", "Comm": "s", "Code": "i", "Signal": "i", "Spec": "s"}
+_SHOWN = {"Comm": shown_name, "Spec": shown_text}
 
 
 class NameTaken(OsdetectorError):
@@ -273,7 +275,7 @@ class BusServer:
         """Tell that a process of a target ended."""
         self._tell_target(target)
         values = {
-            name: Variant(signature, shown_text(str(details[name])) if signature == "s" else details[name])
+            name: Variant(signature, _SHOWN[name](str(details[name])) if signature == "s" else details[name])
             for name, signature in _EXIT_SIGNATURES.items()
             if name in details
         }

@@ -13,7 +13,7 @@ from osdetectord.anomaly import Episode
 from osdetectord.detection.calibration import Calibration
 from osdetectord.detection.episodes import Episodes, Look
 from osdetectord.detection.evidence import SLOW_INTERVAL_S, Evidence, Past, Rows, Setup
-from osdetectord.detection.evidences import REGISTRY, evidence_class
+from osdetectord.detection.evidences import DEFAULT_ON, REGISTRY, evidence_class
 from osdetectord.detection.fusion import Fusion
 from osdetectord.detection.scale import Scale
 from osdetectord.detection.settings import Settings
@@ -40,6 +40,7 @@ OUTSIDE = 3.0
 FOLLOW = 5e-3
 """How fast the expected range follows, spreads per row."""
 SLOW = 0.1
+THREADS = "process.threads"
 MOST_PROGRAMS = 256
 """Programs whose learnt state is kept in memory, where there is no directory for it."""
 
@@ -94,6 +95,8 @@ class Engine:
         self._fusion = Fusion(names, slow)
         self._threshold = Threshold(settings.budget, interval_s)
         self._life = _Life(len(metrics), self._history)
+        self._shares = np.flatnonzero([metric.sample_unit == "s/s" for metric in metrics])
+        self._threads = next((at for at, metric in enumerate(metrics) if metric.name == THREADS), None)
         self._episodes = Episodes(tuple(metric.name for metric in metrics), names, 6 if slow else 15)
         self._slot_of: dict[int, int] = {}
         self._program: dict[int, str] = {}
@@ -168,7 +171,7 @@ class Engine:
             at = slots[ready]
             self._settle(at, x[ready], fresh[ready])
             rows = Rows(at, x[ready], self._scale.z(at, x[ready]), fresh[ready])
-            low[ready], high[ready] = self._scale.expected(at)
+            low[ready], high[ready] = self._expected(at, x[ready])
             score[ready], p_value[ready], alarm[ready], u = self._judge(rows, frame.time_ns)
             episodes = self._narrate(frame, np.flatnonzero(ready), rows, score, p_value, alarm, u, low, high)
         quiet = here & (~ready | ~self._threshold.suspicious(slots, score))
@@ -176,6 +179,14 @@ class Engine:
         self._learn(slots[quiet], x[quiet])
         progress = np.where(life["ready"][slots], 1.0, life["seen"][slots] / self._warmup)
         return Verdict(frame.series, score, p_value, progress, alarm, low, high, tuple(episodes))
+
+    def _expected(self, slots: Slots, x: Floats) -> tuple[Floats, Floats]:
+        """Return the expected range; no thread spends more than all of its time on one thing."""
+        low, high = self._scale.expected(slots)
+        most = np.ones((len(slots), 1)) if self._threads is None else np.maximum(1.0, x[:, [self._threads]])
+        for end in (low, high):
+            end[:, self._shares] = np.minimum(end[:, self._shares], most)
+        return low, high
 
     def _parts(self) -> list[SlotArrays]:
         return [self._life, self._scale, self._calibration, self._threshold, *self._evidences]
@@ -352,7 +363,8 @@ def _make(settings: Settings, metrics: int, interval_s: float) -> tuple[list[Evi
     memory_rows = round(settings.memory_s / interval_s)
     for name in REGISTRY:
         if name not in settings.evidences:
-            states.append(EvidenceState(name, "off", "not in the settings"))
+            why = "switched off in the settings" if name in DEFAULT_ON else "not switched on in the settings"
+            states.append(EvidenceState(name, "off", why))
             continue
         cls = evidence_class(name)
         why = cls.absent()

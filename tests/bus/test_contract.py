@@ -100,7 +100,7 @@ def test_stacks_and_price_come_as_the_daemon_has_them(bus, served, core):
     place = {"path": "/org/osdetector1/allocations/3", "interface": "org.osdetector1.Allocations"}
 
     assert data(bus.call("Top", "u", "7", **place)) == [
-        [1009, 101_909, 101, ["take\ufffd_much+0x19 (leaking)", "main+0x7 (leaking)"]]
+        [1009, 101_909, 101, [r"take\x1b_much+0x19 (leaking)", "main+0x7 (leaking)"]]
     ]
     assert core.asked[-1] == ("top", 3, 7)
     assert "0 stacks; from 1 to 1000" in bus.call("Top", "u", "0", **place).stderr
@@ -304,7 +304,7 @@ def test_a_command_s_name_of_any_bytes_is_shown_as_text(bus, served):
         "get-property", "org.osdetector1", OBJECTS["org.osdetector1.Target"], "org.osdetector1.Target", "Processes"
     )
 
-    assert json.loads(read.stdout)["data"][0][2] == "redis\ufffd[31m\ufffd"
+    assert json.loads(read.stdout)["data"][0][2] == r"redis\x1b[31m\xff"
 
 
 def test_list_anomalies_translates_its_filter_and_its_rows(bus, served, core):

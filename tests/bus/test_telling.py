@@ -173,7 +173,7 @@ def test_the_oldest_anomaly_leaves_the_list_when_it_is_full(bus, core, served, l
 
 
 def test_the_end_of_a_process_is_told(served, listener):
-    ended = {"Pid": 1009, "Comm": "a\udcffb", "Code": -1, "Signal": 9, "Spec": "pid:1009"}
+    ended = {"Pid": 1009, "Comm": "a\udcffb\\c", "Code": -1, "Signal": 9, "Spec": "pid:1009"}
     served.do(served.server.target_exited, 1, ended)
 
-    assert listener.wait(1) == [(ROOT, "TargetExited", [f"{ROOT}/target/1", {**ended, "Comm": "a\ufffdb"}])]
+    assert listener.wait(1) == [(ROOT, "TargetExited", [f"{ROOT}/target/1", {**ended, "Comm": r"a\xffb\\c"}])]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from osdetectord.config import Config, load, show
+from osdetectord.config import Config, load, problems, show
 from osdetectord.detection.settings import Settings
 from osdetectord.errors import ConfigError
 
@@ -10,7 +10,7 @@ from osdetectord.errors import ConfigError
 def write(directory, **files):
     for name, text in files.items():
         path = directory / name.replace("__", "/").replace("_yml", ".yml")
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(text)
     return directory
 
@@ -80,6 +80,35 @@ def test_a_wrong_value_is_named_with_its_place(tmp_path, text, said):
     message = refused(tmp_path)
     assert said in message
     assert str(tmp_path) in message and "\n" not in message
+
+
+def test_everything_that_is_wrong_is_told_at_once_each_with_its_place(tmp_path):
+    write(
+        tmp_path,
+        osdetectord_yml="interval: 2\nlog_level: loud\nmax_targets: 7\n",
+        detectors_yml="budget: -1\nevidences:\n  crystal_ball: on\n  level: 5\n",
+        **{"conf.d__10_yml": "interval_s: [1\n", "conf.d__11_yml": "history_s: 1\n"},
+    )
+    found = [str(error) for error in problems(tmp_path, Settings.parse)]
+    for said in (
+        "10.yml:2: ",
+        "osdetectord.yml:1: interval is 2",
+        "osdetectord.yml:2: log_level is 'loud'",
+        "11.yml:1: history_s is 1",
+        "detectors.yml:1: budget is -1",
+        "detectors.yml:3: evidences.crystal_ball is True",
+        "detectors.yml:4: evidences.level is 5",
+    ):
+        assert sum(said in text for text in found) == 1, (said, found)
+    assert len(found) == 7
+    assert problems(write(tmp_path / "right", osdetectord_yml="max_targets: 7\n"), Settings.parse) == []
+    assert "no such directory" in str(problems(tmp_path / "none", Settings.parse)[0])
+
+
+def test_a_key_that_yaml_takes_for_a_truth_is_its_word(tmp_path):
+    write(tmp_path, detectors_yml="evidences:\n  level:\n    on: false\n")
+    assert load(tmp_path, Settings.parse).detection == {"evidences": {"level": {"on": False}}}
+    assert "detectors.yml:1: yes is 1, expected one of the keys" in refused(write(tmp_path, detectors_yml="yes: 1\n"))
 
 
 def test_a_wrong_value_of_the_detectors_is_named_in_their_own_file(tmp_path):

@@ -193,6 +193,25 @@ def test_an_episode_marked_false_stays_quiet_and_one_marked_useful_does_not():
         assert any(bool(verdict.alarm[0]) for verdict in watched.verdicts[240:]) == bool(expected)
 
 
+def test_what_is_off_says_whether_the_settings_switched_it_off():
+    engine = Engine(Settings.parse({"evidences": {"level": False}}), METRICS, 1.0)
+    states = {state.name: (state.state, state.why) for state in engine.evidences}
+    assert states["level"] == ("off", "switched off in the settings")
+    assert states["compressed_sensing"] == ("off", "not switched on in the settings")
+    assert states["local"] == ("on", "")
+
+
+def test_nobody_is_expected_to_spend_more_than_all_time_of_all_threads():
+    metrics = (Metric("syscalls.poll_time", "s", Kind.COUNTER), Metric("process.threads", "threads", Kind.GAUGE))
+    rng = np.random.default_rng(3)
+    for threads in (1.0, 3.0):
+        engine = Engine(Settings(), metrics, 1.0)
+        for t in range(120):
+            row = np.array([[threads * rng.uniform(0.9, 1.1), threads]])
+            verdict = engine.step(Frame((t + 1) * 10**9, 1.0, np.ones(1, np.uint64), metrics, row))
+        assert verdict.low[0, 0] < threads == verdict.high[0, 0]
+
+
 def test_a_mark_that_is_taken_back_changes_nothing():
     values = twice()
     watched = Watched()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from osdetectord.errors import NoSuchTarget
+from osdetectord.errors import NoSuchUser
 from osdetectord.matching import Matcher
 from osdetectord.target import parse_spec
 
@@ -81,5 +81,5 @@ def test_a_unit_is_its_control_group_and_what_is_below_it(tmp_path, root):
 
 
 def test_an_unknown_user_is_named():
-    with pytest.raises(NoSuchTarget, match="no user 'nobody-such'"):
+    with pytest.raises(NoSuchUser, match="no user 'nobody-such'"):
         Matcher().find(parse_spec("user:nobody-such"))

@@ -110,6 +110,34 @@ def test_a_malformed_file_is_named_with_row_column_and_value(tmp_path, capsys, c
     assert said in error
 
 
+def test_what_was_found_is_said_in_a_line_for_each_file(tmp_path, capsys):
+    faulty, quiet = values(), values()
+    quiet[101:121, :3] /= 9.0
+    sources = [str(write(tmp_path / "b.csv", faulty)), str(write(tmp_path / "a.csv", quiet))]
+    assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path / "out"), *sources]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"a: nothing abnormal in {ROWS} rows; {tmp_path}/out/a.csv"
+    assert lines[1].startswith(f"b: 1 anomaly in {ROWS} rows (the first at 11")
+    assert lines[1].endswith(f"; {tmp_path}/out/b.csv") and len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("# one\nbudget: 1\nevidences:\n  level: 5\n", "detectors.yml:4: evidences.level is 5, expected true"),
+        ("budget: [1\n", "detectors.yml:2: "),
+        ("- a\n", "detectors.yml:1: not a mapping"),
+    ],
+)
+def test_a_wrong_configuration_is_named_with_its_line(tmp_path, capsys, text, said):
+    (tmp_path / "detectors.yml").write_text(text)
+    source = write(tmp_path / "one.csv", values())
+    arguments = ["-o", str(tmp_path / "out"), "--config", str(tmp_path / "detectors.yml"), str(source)]
+    assert offline.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["-o", "x"], ["f.csv"], ["-o", "x", "--warmup", "5", "f.csv"], ["-o", "x", "--detectors", "level,none", "f.csv"]],

@@ -97,7 +97,7 @@ LIBRARIES: dict[str, set[str]] = {
     "osdetectord.bus*": set(),
     "osdetectord.config": {"yaml"},
     "osdetectord.logger": {"structlog"},
-    "osdetectord.offline": {"numpy", "yaml", "matplotlib"},
+    "osdetectord.offline": {"numpy", "matplotlib"},
     "osdetectord.snoop.top": {"psutil"},
     "osdetectord.snoop.convert": {"yaml"},
     "osdetectord.notify": {"sdnotify"},

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchTarget, NoSuchUnit, TooManyTargets
+from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchTarget, NoSuchUnit, NoSuchUser, TooManyTargets
 from osdetectord.matching import Matcher
 from osdetectord.process import Process, ProcessInfo
 from osdetectord.sampler import Exited, ProcessSeries
@@ -92,7 +92,7 @@ def test_what_is_not_there_is_refused_and_leaves_nothing(watching):
     for spec, error in (
         ("4711", NoSuchProcess),
         ("unit:none", NoSuchUnit),
-        ("user:nosuch", NoSuchTarget),
+        ("user:nosuch", NoSuchUser),
         ("x", InvalidArgument),
     ):
         with pytest.raises(error):
