@@ -165,11 +165,10 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
-    """A function whose calls are measured."""
+class Instrument:
+    """What a probe and a trace have in common."""
 
     id: int
-    location: str
     scope: str
     state: str
     since_us: int
@@ -178,10 +177,37 @@ class Probe:
     places: tuple[Place, ...]
     calls: int
     rate: float
+    lost: int
+
+    @staticmethod
+    def common(path: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+        """Read what ``org.osdetector1.Probe`` and ``org.osdetector1.Trace`` have in common."""
+        return {
+            "id": number_of(path),
+            "scope": _take(properties, "Scope", str),
+            "state": _take(properties, "State", str),
+            "since_us": _take(properties, "Since", int),
+            "budget": _take(properties, "Budget", int),
+            "children": _take(properties, "FollowChildren", bool),
+            "places": tuple(Place(*row) for row in _take(properties, "Places", list)),
+            "calls": _take(properties, "Calls", int),
+            "rate": _take(properties, "Rate", float),
+            "lost": _take(properties, "Lost", int),
+        }
+
+    def json(self) -> dict[str, Any]:
+        """For ``--json``: names and values that stay from version to version."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe(Instrument):
+    """A function whose calls are measured."""
+
+    location: str
     mean_s: float
     p50_s: float
     p99_s: float
-    lost: int
 
     @property
     def path(self) -> str:
@@ -197,43 +223,20 @@ class Probe:
     def of(cls, path: str, properties: Mapping[str, Any]) -> Probe:
         """Read the properties of ``org.osdetector1.Probe``."""
         return cls(
-            id=number_of(path),
+            **cls.common(path, properties),
             location=_take(properties, "Location", str),
-            scope=_take(properties, "Scope", str),
-            state=_take(properties, "State", str),
-            since_us=_take(properties, "Since", int),
-            budget=_take(properties, "Budget", int),
-            children=_take(properties, "FollowChildren", bool),
-            places=tuple(Place(*row) for row in _take(properties, "Places", list)),
-            calls=_take(properties, "Calls", int),
-            rate=_take(properties, "Rate", float),
             mean_s=_take(properties, "Mean", float),
             p50_s=_take(properties, "P50", float),
             p99_s=_take(properties, "P99", float),
-            lost=_take(properties, "Lost", int),
         )
-
-    def json(self) -> dict[str, Any]:
-        """For ``--json``: names and values that stay from version to version."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Instrument):
     """A function each call of which prints a line."""
 
-    id: int
     signature: str
-    scope: str
-    state: str
-    since_us: int
-    budget: int
-    children: bool
-    places: tuple[Place, ...]
-    calls: int
-    rate: float
     lines: int
-    lost: int
 
     @property
     def path(self) -> str:
@@ -249,23 +252,10 @@ class Trace:
     def of(cls, path: str, properties: Mapping[str, Any]) -> Trace:
         """Read the properties of ``org.osdetector1.Trace``."""
         return cls(
-            id=number_of(path),
+            **cls.common(path, properties),
             signature=_take(properties, "Signature", str),
-            scope=_take(properties, "Scope", str),
-            state=_take(properties, "State", str),
-            since_us=_take(properties, "Since", int),
-            budget=_take(properties, "Budget", int),
-            children=_take(properties, "FollowChildren", bool),
-            places=tuple(Place(*row) for row in _take(properties, "Places", list)),
-            calls=_take(properties, "Calls", int),
-            rate=_take(properties, "Rate", float),
             lines=_take(properties, "Lines", int),
-            lost=_take(properties, "Lost", int),
         )
-
-    def json(self) -> dict[str, Any]:
-        """For ``--json``: names and values that stay from version to version."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,12 +145,29 @@ def _trace(name: str, signature: str, of: Callable[[TraceView], object]) -> Prop
     return Property(name, signature, of)
 
 
+def _instrument(name: str, signature: str, of: Callable[[ProbeView | TraceView], object]) -> Property:
+    return Property(name, signature, of)
+
+
 def _held(name: str, signature: str, of: Callable[[AllocationsView], object]) -> Property:
     return Property(name, signature, of)
 
 
 def _places(places: Sequence[PlaceView]) -> list[list[object]]:
     return [[x.pid, shown_text(x.path), shown_text(x.symbol), x.address, shown_text(x.trouble)] for x in places]
+
+
+_INSTRUMENT = (
+    _instrument("Scope", "s", lambda view: view.scope),
+    _instrument("State", "s", lambda view: view.state),
+    _instrument("Since", "t", lambda view: view.since_us),
+    _instrument("Budget", "u", lambda view: view.budget),
+    _instrument("FollowChildren", "b", lambda view: view.children),
+    _instrument("Places", "a(ussts)", lambda view: _places(view.places)),
+    _instrument("Calls", "t", lambda view: view.calls),
+    _instrument("Rate", "d", lambda view: float(view.rate)),
+)
+"""What a probe and a trace have in common."""
 
 
 class Target(Interface[TargetView]):
@@ -214,14 +231,7 @@ class Probe(Interface[ProbeView]):
     name = "org.osdetector1.Probe"
     properties = (
         _probe("Location", "s", lambda view: shown_text(view.location)),
-        _probe("Scope", "s", lambda view: view.scope),
-        _probe("State", "s", lambda view: view.state),
-        _probe("Since", "t", lambda view: view.since_us),
-        _probe("Budget", "u", lambda view: view.budget),
-        _probe("FollowChildren", "b", lambda view: view.children),
-        _probe("Places", "a(ussts)", lambda view: _places(view.places)),
-        _probe("Calls", "t", lambda view: view.calls),
-        _probe("Rate", "d", lambda view: float(view.rate)),
+        *_INSTRUMENT,
         _probe("Mean", "d", lambda view: float(view.mean_s)),
         _probe("P50", "d", lambda view: float(view.p50_s)),
         _probe("P99", "d", lambda view: float(view.p99_s)),
@@ -244,14 +254,7 @@ class Trace(Interface[TraceView]):
     name = "org.osdetector1.Trace"
     properties = (
         _trace("Signature", "s", lambda view: shown_text(view.signature)),
-        _trace("Scope", "s", lambda view: view.scope),
-        _trace("State", "s", lambda view: view.state),
-        _trace("Since", "t", lambda view: view.since_us),
-        _trace("Budget", "u", lambda view: view.budget),
-        _trace("FollowChildren", "b", lambda view: view.children),
-        _trace("Places", "a(ussts)", lambda view: _places(view.places)),
-        _trace("Calls", "t", lambda view: view.calls),
-        _trace("Rate", "d", lambda view: float(view.rate)),
+        *_INSTRUMENT,
         _trace("Lines", "t", lambda view: view.lines),
         _trace("Lost", "t", lambda view: view.lost),
     )
