@@ -14,7 +14,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Run a test that fails once more.
 
     A processor that is taken away in the middle of what a test times is no fault of ours; one that fails twice is.
-    The first failure is told as a warning, and stays with the outcome as its property ``before``.
+    The first failure is told as a warning, and stays with the outcome as its property ``before``.  What tests share is
+    made anew for the second.
     """
     if item.path.parent.name in ALONE:
         return None
@@ -24,6 +25,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if failed:
         item.warn(pytest.PytestWarning(f"{item.name} failed in its first try: {failed[0][-2000:]}"))
         item.user_properties.append(("before", failed[0][-2000:]))
+        item.session._setupstate.teardown_exact(None)
         item._initrequest()  # type: ignore[attr-defined]
         reports = runtestprotocol(item, nextitem=nextitem, log=False)
     for report in reports:
