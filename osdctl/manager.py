@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from osdctl.errors import NoSuch, OsdctlError
+from osdctl.inside import Latency, Syscall, Thread
 from osdctl.model import (
     ALLOCATIONS_ROOT,
     ANOMALY_ROOT,
@@ -233,6 +234,19 @@ class Manager:
     async def forget_feedback(self, anomaly: Anomaly) -> None:
         """Take back what was said of an anomaly."""
         await self._call(ROOT, MANAGER, "ForgetFeedback", "o", (anomaly.path,))
+
+    async def latency(self, target: Target, kind: str) -> dict[str, Latency]:
+        """Return histograms of waits: kind ``cpu`` or ``block``."""
+        found = await self._call(target.path, TARGET, "GetLatency", "s", (kind,))
+        return {name: Latency.of(row) for name, row in found.items()}
+
+    async def syscalls(self, target: Target) -> list[Syscall]:
+        """Return every system call of a target's processes, most time first."""
+        return [Syscall.of(row) for row in await self._call(target.path, TARGET, "GetSyscalls")]
+
+    async def threads(self, target: Target, seconds: float, limit: int) -> list[Thread]:
+        """Return threads of a target's processes, the busiest first."""
+        return [Thread(*row) for row in await self._call(target.path, TARGET, "GetThreads", "du", (seconds, limit))]
 
     async def probes(self) -> list[Probe]:
         """Return all probes, oldest first."""

@@ -297,6 +297,64 @@ class Allocations(Protocol):
         """Return the stacks with the most outstanding bytes, most first."""
 
 
+@dataclass(frozen=True, slots=True)
+class LatencyView:
+    """How often something took how long."""
+
+    counts: tuple[int, ...]
+    """Those below 2 units of 1.024 us, those of [2^i, 2^(i+1)) units for i = 1, 2, ..., the last all longer."""
+    p50_s: float
+    p99_s: float
+    """Quantiles, within a factor of two; NaN where there is none."""
+    longest_s: float
+    """No one took longer, within a factor of two; NaN where there is none, infinite where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyscallView:
+    """What one system call did in the processes of a target since they are watched."""
+
+    number: int
+    name: str
+    calls: int
+    errors: int
+    total_s: float
+    longest_s: float
+    failures: Mapping[str, int]
+    """By name of the error, like ``EAGAIN``: how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadView:
+    """A thread of a target's process."""
+
+    pid: int
+    tid: int
+    comm: str
+    state: str
+    """The letter of ``/proc/PID/stat``."""
+    cpu: float
+    """On a CPU, of the time that was looked at."""
+    cpu_s: float
+    """On a CPU since its start."""
+    voluntary: int
+    involuntary: int
+    """Switches since its start."""
+
+
+class Inside(Protocol):
+    """What goes on in a target's processes, looked at when somebody asks.  Raises OsdetectorError."""
+
+    async def latency(self, target: int, kind: str) -> Mapping[str, LatencyView]:
+        """Waits for a CPU (kind ``cpu``: ``wait``) or of requests to block devices (``block``: ``read``, ``write``)."""
+
+    async def syscalls(self, target: int) -> Sequence[SyscallView]:
+        """Every system call, most time first."""
+
+    async def threads(self, target: int, seconds: float, limit: int) -> Sequence[ThreadView]:
+        """Threads after a look of so many seconds, those first that were on a CPU for longest."""
+
+
 class Core(Protocol):
     """The daemon, seen from the bus.  Every method raises :class:`~osdetectord.errors.OsdetectorError`."""
 
@@ -304,6 +362,8 @@ class Core(Protocol):
     def instruments(self) -> Instruments: ...
     @property
     def allocations(self) -> Allocations: ...
+    @property
+    def inside(self) -> Inside: ...
 
     def manager(self) -> ManagerView: ...
     def targets(self) -> Sequence[TargetView]: ...

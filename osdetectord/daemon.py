@@ -25,6 +25,7 @@ from osdetectord.errors import ConfigError, InvalidArgument, OsdetectorError
 from osdetectord.evidence import Evidence
 from osdetectord.happenings import Happenings
 from osdetectord.history import PARTS, History
+from osdetectord.inside import Inside
 from osdetectord.instruments import Instruments, Share
 from osdetectord.journal import Journal
 from osdetectord.keeping import Keeping
@@ -123,6 +124,7 @@ class Daemon:
         )
         self._for_targets = Share(sampler, lambda one: self.instruments.holds(one) or self.allocations.holds(one))
         self._watching = Watching(self._for_targets, Matcher(), self._bus, names, config.max_targets)
+        self.inside = Inside(sampler, self._watching.pids)
         self._happenings = Happenings()
         self._evidence = Evidence(sampler, self._probes, self._happenings)
         self._anomalies = Anomalies(self._history, sampler.metrics, self._tell, self._bus, self._evidence)

@@ -485,10 +485,15 @@ class Sampler:
     def syscalls(self, series: int) -> tuple[SyscallTotal, ...]:
         """Every system call of a process since it is watched, most time first; raises NoSuchTarget."""
         with self._lock:
-            entry = self._by_series.get(series)
-            if entry is None:
+            if series not in self._by_series:
                 raise NoSuchTarget(f"no series {series}")
-            return SyscallCollector().totals(self._kernel.snapshot(), entry.serial)
+            return self.syscalls_of([series])
+
+    def syscalls_of(self, series: Collection[int]) -> tuple[SyscallTotal, ...]:
+        """The same of several processes together; those that have ended are left out."""
+        with self._lock:
+            serials = [self._by_series[one].serial for one in series if one in self._by_series]
+            return SyscallCollector().totals(self._kernel.snapshot(), serials)
 
     def syscall_totals(self) -> NDArray[Any]:
         """Every system call of every process since it is watched, records of ``collectors.syscalls.EACH``."""

@@ -278,6 +278,10 @@ class Watching:
 
     # ---- shown
 
+    def pids(self, number: int) -> dict[int, int]:
+        """Return the pid of each process of a target, by series; raises :class:`NoSuchTarget`."""
+        return {series: self.members[series].process.pid for series in self.get(number).members}
+
     def targets_of(self, series: int) -> list[Target]:
         """Return the targets of a process, the oldest first."""
         return [target for target in self.targets.values() if series in target.members]

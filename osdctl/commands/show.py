@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from osdctl import options
 from osdctl.commands.anomalies import COLUMNS as ANOMALY_COLUMNS
 from osdctl.commands.anomalies import row_of
 from osdctl.manager import Manager
@@ -23,12 +24,28 @@ PROCESS_COLUMNS = (
     Column("COMMAND"),
 )
 METRIC_COLUMNS = (Column("METRIC"), Column("NEWEST", right=True))
+THREAD_COLUMNS = (
+    Column("PID", right=True),
+    Column("TID", right=True),
+    Column("STATE"),
+    Column("CPU", right=True),
+    Column("CPU TIME", right=True),
+    Column("VOLUNTARY", right=True),
+    Column("INVOLUNTARY", right=True),
+    Column("THREAD"),
+)
 RECENT = 5
+THREADS, MOST_THREADS = 20, 1000
+LOOK_S = 0.5
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The target."""
+    """The target, and whether its threads."""
     parser.add_argument("target", metavar="ID|SPEC", help="a target's number or its specification")
+    parser.add_argument("-T", "--threads", action="store_true", help="also its threads, the busiest first")
+    parser.add_argument(
+        "-n", "--lines", type=options.count, default=THREADS, metavar="N", help=f"at most N threads, default {THREADS}"
+    )
 
 
 async def run(args: argparse.Namespace, manager: Manager) -> str:
@@ -36,8 +53,10 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
     look: Look = args.look
     target = await manager.find(args.target)
     found = await manager.anomalies(target=target, limit=RECENT)
+    threads = await manager.threads(target, LOOK_S, min(args.lines, MOST_THREADS)) if args.threads else []
     if look.json != "off":
-        return as_json({**target.json(), "anomalies": [anomaly.json() for anomaly in found]}, look.json)
+        more = {"threads": [thread.json() for thread in threads]} if args.threads else {}
+        return as_json({**target.json(), "anomalies": [anomaly.json() for anomaly in found], **more}, look.json)
     parts = [_head(target, look)]
     if target.processes:
         processes = [
@@ -45,6 +64,15 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
             for row in target.processes
         ]
         parts.append(table(PROCESS_COLUMNS, processes, look))
+    if threads:
+        rows = [
+            (
+                *(str(row.pid), str(row.tid), row.state, percent(row.cpu), quantity(row.cpu_s, "s")),
+                *(quantity(row.voluntary), quantity(row.involuntary), row.comm),
+            )
+            for row in threads
+        ]
+        parts.append(table(THREAD_COLUMNS, rows, look))
     if target.latest:
         units = (await manager.daemon()).units
         newest = [(name, quantity(value, units.get(name, ""))) for name, value in sorted(target.latest.items())]

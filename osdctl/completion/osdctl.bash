@@ -9,7 +9,9 @@ declare -A __osdctl_options=(
     [watch]="--runtime --no-children -f --follow"
     [unwatch]=""
     [list]=""
-    [show]=""
+    [show]="-T --threads -n --lines"
+    [latency]=""
+    [syscalls]="-n --lines"
     [top]="-d --delay -n --frames"
     [anomalies]="-S --since -U --until -t --target --open -n --lines"
     [log]="-f --follow -S --since -U --until -t --target -n --lines"
@@ -94,7 +96,13 @@ _osdctl() {
             esac
             __ltrim_colon_completions "$cur" ;;
         unwatch) COMPREPLY=($(compgen -W "$(__osdctl_ids list)" -- "$cur")) ;;
-        show) ((position)) || COMPREPLY=($(compgen -W "$(__osdctl_ids list)" -- "$cur")) ;;
+        show | syscalls) ((position)) || COMPREPLY=($(compgen -W "$(__osdctl_ids list)" -- "$cur")) ;;
+        latency)
+            if ((position)); then
+                COMPREPLY=($(compgen -W "cpu block" -- "$cur"))
+            else
+                COMPREPLY=($(compgen -W "$(__osdctl_ids list)" -- "$cur"))
+            fi ;;
         plot)
             if ((position)); then
                 COMPREPLY=($(compgen -W "$(__osdctl_metrics "$target")" -- "$cur"))

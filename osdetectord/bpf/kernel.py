@@ -109,7 +109,7 @@ class Sizes:
     def capacity(self, table: str) -> int:
         return {
             "threads": self.threads,
-            "syscalls": self.syscalls,
+            **dict.fromkeys(layout.BY_CALL, self.syscalls),
             "suspects": layout.SUSPECT_SLOTS,
             "settings": 1,
             "answers": 1,
@@ -275,9 +275,10 @@ class Kernel:
                     self._command.run(FORGET_THREAD, int(tids[index]), int(values["serial"][index]))
         for name in layout.BY_SERIAL:
             self.maps[name].delete(serials)
-        stale = [keys[np.isin(keys["serial"], serials)] for keys, _ in self.maps["syscalls"].batches()]
-        for keys in stale:
-            self.maps["syscalls"].delete(keys)
+        for name in layout.BY_CALL:
+            stale = [keys[np.isin(keys["serial"], serials)] for keys, _ in self.maps[name].batches()]
+            for keys in stale:
+                self.maps[name].delete(keys)
 
     def sweep(self, serials: NDArray[np.uint64]) -> None:
         """Delete what belongs to no process: a thread in a system call may write once more after its removal.
@@ -291,8 +292,8 @@ class Kernel:
             stale.update(keys[~np.isin(keys, serials)].tolist())
         tids, threads = self.maps["threads"].read()
         stale.update(threads["serial"][~np.isin(threads["serial"], serials)].tolist())
-        calls = [keys.copy() for keys, _ in self.maps["syscalls"].batches()]
-        for keys in calls:
+        calls = [(name, keys.copy()) for name in layout.BY_CALL for keys, _ in self.maps[name].batches()]
+        for _, keys in calls:
             stale.update(keys["serial"][~np.isin(keys["serial"], serials)].tolist())
         gone = np.array(sorted(stale & self._stale), dtype=np.uint64)
         self._stale = stale
@@ -300,8 +301,8 @@ class Kernel:
             self.maps[name].delete(gone)
         for index in np.flatnonzero(np.isin(threads["serial"], gone)):
             self._command.run(FORGET_THREAD, int(tids[index]), int(threads["serial"][index]))
-        for keys in calls:
-            self.maps["syscalls"].delete(keys[np.isin(keys["serial"], gone)])
+        for name, keys in calls:
+            self.maps[name].delete(keys[np.isin(keys["serial"], gone)])
 
     def flush(self) -> None:
         """Charge the threads that run right now up to now."""

@@ -13,6 +13,7 @@ from osdetectord.bus import body
 from osdetectord.bus.adapter import Variant
 from osdetectord.bus.declaration import (
     Bool,
+    Double,
     Encoded,
     Fd,
     Interface,
@@ -52,6 +53,7 @@ TRACES = f"{ROOT}/trace"
 ALLOCATIONS = f"{ROOT}/allocations"
 MAX_SPEC = 4096
 MAX_BACKLOG = 1000
+MIN_LOOK_S, MAX_LOOK_S = 0.05, 5.0
 MAX_STACKS = 1000
 MAX_ROWS = 1000
 DEFAULT_ROWS = 100
@@ -193,6 +195,34 @@ class Target(Interface[TargetView]):
         ),
         _target("Latest", "a{sd}", lambda view: {name: float(x) for name, x in view.latest.items()}),
     )
+
+    def __init__(self, core: Core, number: int) -> None:
+        super().__init__(lambda: core.target(number))
+        self._core, self._number = core, number
+
+    @reads
+    async def GetLatency(self, kind: String) -> Annotated[Any, "a{s(atddd)}"]:
+        """Return histograms of waits for a CPU or for block devices."""
+        found = await self._core.inside.latency(self._number, _short(kind, "kind"))
+        return {name: [list(x.counts), x.p50_s, x.p99_s, x.longest_s] for name, x in found.items()}
+
+    @reads
+    async def GetSyscalls(self) -> Annotated[Any, "a(usttdda{st})"]:
+        """Return each system call."""
+        found = await self._core.inside.syscalls(self._number)
+        return [[x.number, x.name, x.calls, x.errors, x.total_s, x.longest_s, dict(x.failures)] for x in found]
+
+    @reads
+    async def GetThreads(self, seconds: Double, limit: Uint32) -> Annotated[Any, "a(uussddtt)"]:
+        """Return threads, the busiest first."""
+        if not MIN_LOOK_S <= seconds <= MAX_LOOK_S:
+            raise InvalidArgument(f"{seconds:g} seconds; from {MIN_LOOK_S:g} to {MAX_LOOK_S:g}")
+        if not 1 <= limit <= MAX_ROWS:
+            raise InvalidArgument(f"limit {limit}; from 1 to {MAX_ROWS}")
+        return [
+            [x.pid, x.tid, shown_text(x.comm), x.state, x.cpu, x.cpu_s, x.voluntary, x.involuntary]
+            for x in await self._core.inside.threads(self._number, seconds, limit)
+        ]
 
 
 class Anomaly(Interface[AnomalyView]):

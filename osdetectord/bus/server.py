@@ -71,7 +71,7 @@ class _Tree:
             if path.startswith(f"{TARGETS}/"):
                 target = number_at(path, TARGETS)
                 self._core.target(target)
-                return Target(lambda: self._core.target(target))
+                return Target(self._core, target)
             if path.startswith(f"{ANOMALIES}/"):
                 anomaly = number_at(path, ANOMALIES)
                 self._core.anomaly(anomaly)

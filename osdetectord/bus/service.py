@@ -194,7 +194,11 @@ class Service:
             raise _Refused("UnknownMethod", f"no method {member:.200} in {interface or shown.name:.200}")
         if method.right is not Right.NONE:
             return self._change(shown, method, call)
-        return self._result(method, method.function(shown, *_arguments(call, method)))
+        value = method.function(shown, *_arguments(call, method))
+        return self._eventually(method, value) if isinstance(value, Coroutine) else self._result(method, value)
+
+    async def _eventually(self, method: Method, value: Coroutine[Any, Any, object]) -> Answer:
+        return self._result(method, await value)
 
     async def _change(self, shown: Interface[Any], method: Method, call: Call) -> Answer:
         sender = call.header.sender

@@ -78,6 +78,10 @@ CALL = np.dtype([("serial", "<u8"), ("nr", "<u4"), ("unused", "<u4")])
 
 CALLS = np.dtype([("count", "<u8"), ("errors", "<u8"), ("total_ns", "<u8"), ("longest_ns", "<u8")])
 
+FAILURE = np.dtype([("serial", "<u8"), ("nr", "<u4"), ("error", "<u4")])
+
+FAILED = np.dtype([("count", "<u8")])
+
 EFFECTS = np.dtype([(name, "<u8") for name in ("mapped", "unmapped", "heap_grown", "heap_shrunk", "accepted")])
 
 PROTOCOLS = ("tcp", "udp", "unix", "other")
@@ -123,6 +127,7 @@ TABLES = {
     "answers": Table(U32, ANSWER),
     "lost": Table(U32, np.dtype("<u8"), per_cpu=True),
     "syscalls": Table(CALL, CALLS, per_cpu=True),
+    "failures": Table(FAILURE, FAILED, per_cpu=True),
     "effects": Table(SERIAL, EFFECTS, per_cpu=True),
     "traffic": Table(SERIAL, TRAFFIC, per_cpu=True),
     "block": Table(SERIAL, BLOCK),
@@ -131,6 +136,9 @@ TABLES = {
 
 BY_SERIAL = ("processes", "totals", "waits", "effects", "traffic", "block")
 """Tables with at most one entry for each process."""
+
+BY_CALL = ("syscalls", "failures")
+"""Tables with entries for each system call of a process."""
 
 MAX_REQUESTS = 16384
 """Requests to block devices that are under way at once, of watched processes."""

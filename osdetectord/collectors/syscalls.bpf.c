@@ -15,7 +15,17 @@ struct calls {
     u64 count, errors, total_ns, longest_ns;
 };
 
+struct failure {
+    u64 serial;
+    u32 nr, error;
+};
+
+struct failed {
+    u64 count;
+};
+
 BPF_TABLE("percpu_hash", struct call, struct calls, syscalls, MAX_SYSCALLS);
+BPF_F_TABLE("percpu_hash", struct failure, struct failed, failures, MAX_SYSCALLS, BPF_F_NO_PREALLOC);
 
 // Returns the thread where the call may have an effect that is to be noted.
 static __always_inline struct thread *enter(u32 nr)
@@ -52,6 +62,23 @@ static __always_inline struct thread *enter(u32 nr)
     return 0;
 }
 
+static __always_inline void count_failure(u64 serial, u32 nr, u32 error)
+{
+    struct failure key = {serial, nr, error};
+    struct failed *sum = failures.lookup(&key);
+
+    if (!sum) {
+        struct failed none = {};
+        failures.insert(&key, &none);
+        sum = failures.lookup(&key);
+        if (!sum) {
+            lose(LOST_SYSCALL);
+            return;
+        }
+    }
+    sum->count += 1;
+}
+
 static __always_inline int count_call(u64 serial, u32 nr, u64 took, s64 result)
 {
     struct call key = {serial, nr};
@@ -71,8 +98,10 @@ static __always_inline int count_call(u64 serial, u32 nr, u64 took, s64 result)
     if (took > sum->longest_ns)
         sum->longest_ns = took;
     // ERESTARTSYS to ERESTART_RESTARTBLOCK (include/linux/errno.h) never reach the program
-    if (result < 0 && result >= -4095 && !(result <= -512 && result >= -516))
+    if (result < 0 && result >= -4095 && !(result <= -512 && result >= -516)) {
         sum->errors += 1;
+        count_failure(serial, nr, -result);
+    }
     return 0;
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +34,7 @@ EACH = np.dtype([("series", "<u8"), ("nr", "<u4"), ("count", "<u8"), ("errors", 
 
 @dataclass(frozen=True, slots=True)
 class SyscallTotal:
-    """What one system call did in one process since it is watched."""
+    """What one system call did since it is watched, in one process or in several together."""
 
     number: int
     name: str
@@ -40,6 +42,8 @@ class SyscallTotal:
     errors: int
     total_ns: int
     longest_ns: int
+    failures: tuple[tuple[int, int], ...] = ()
+    """How many of the errors were which, by number of the error."""
 
 
 class SyscallCollector:
@@ -103,14 +107,25 @@ class SyscallCollector:
             parts.append(part)
         return np.concatenate(parts)
 
-    def totals(self, tables: Tables, serial: int) -> tuple[SyscallTotal, ...]:
-        """Every system call that a process made, most time first."""
-        out: list[SyscallTotal] = []
+    def totals(self, tables: Tables, serials: Collection[int]) -> tuple[SyscallTotal, ...]:
+        """Every system call that these processes made, summed over them, most time first."""
+        wanted = np.array(list(serials), dtype=np.uint64)
+        # the errors first: there are never more of them than the calls that are read later had
+        errors: dict[int, Counter[int]] = defaultdict(Counter)
+        for keys, values in tables.batches("failures"):
+            found = np.flatnonzero(np.isin(keys["serial"], wanted))
+            for (_, number, error), (count,) in zip(keys[found].tolist(), values[found].tolist(), strict=True):
+                errors[number][error] += count
+        sums: dict[int, tuple[int, int, int, int]] = {}
         for keys, values in tables.batches("syscalls"):
-            for index in np.flatnonzero(keys["serial"] == serial):
-                value = values[index]
-                number = int(keys["nr"][index])
-                out.append(SyscallTotal(number, name_of(number), *(int(value[name]) for name in value.dtype.names)))
+            found = np.flatnonzero(np.isin(keys["serial"], wanted))
+            for number, row in zip(keys["nr"][found].tolist(), values[found].tolist(), strict=True):
+                old = sums.get(number, (0, 0, 0, 0))
+                sums[number] = (old[0] + row[0], old[1] + row[1], old[2] + row[2], max(old[3], row[3]))
+        out = [
+            SyscallTotal(number, name_of(number), *row, failures=tuple(errors[number].most_common()))
+            for number, row in sums.items()
+        ]
         return tuple(sorted(out, key=lambda total: (-total.total_ns, total.number)))
 
 

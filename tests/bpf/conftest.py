@@ -81,7 +81,7 @@ def count_of(sampler: Sampler, process: ProcessSeries, name: str) -> int:
 
 def leftovers(sampler: Sampler) -> dict[str, int]:
     """Entries of the kernel's tables, by table, of those that are not empty."""
-    tables = ("threads", "syscalls", "requests", *layout.BY_SERIAL)
+    tables = ("threads", "requests", *layout.BY_CALL, *layout.BY_SERIAL)
     sizes = {name: len(sampler._kernel.maps[name].read()[0]) for name in tables}
     suspects = int(sampler._kernel.maps["suspects"].read()[1].sum())
     return {name: size for name, size in {**sizes, "suspects": suspects}.items() if size}

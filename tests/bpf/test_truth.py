@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -42,7 +43,7 @@ def test_counts_every_error_and_only_errors(sampler, workload):
     workload.do(f"fail {FAILURES}")
 
     (close,) = (total for total in sampler.syscalls(watched.series) if total.name == "close")
-    assert (close.count, close.errors) == (FAILURES, FAILURES)
+    assert (close.count, close.errors, close.failures) == (FAILURES, FAILURES, ((errno.EBADF, FAILURES),))
     assert 0 < close.longest_ns <= close.total_ns
 
 

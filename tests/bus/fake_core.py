@@ -14,19 +14,23 @@ from osdetectord.core import (
     DetectorView,
     HeldView,
     HookView,
+    LatencyView,
     ManagerView,
     PlaceView,
     PriceView,
     ProbeView,
     ProcessView,
     StackView,
+    SyscallView,
     TargetView,
+    ThreadView,
     TraceView,
 )
 from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchTarget
 
 START_US = 1_700_000_000_000_003
 NO_SUCH_PID = 999_983
+NAN = float("nan")
 
 
 def a_target(number: int, spec: str = "pid:1009") -> TargetView:
@@ -194,6 +198,26 @@ class FakeInstruments:
         return os.open("/dev/null", os.O_RDONLY)
 
 
+class FakeInside:
+    """Implements :class:`osdetectord.core.Inside`."""
+
+    def __init__(self, asked: list[tuple[object, ...]]) -> None:
+        self._asked = asked
+
+    async def latency(self, target: int, kind: str) -> Mapping[str, LatencyView]:
+        self._asked.append(("latency", target, kind))
+        if kind != "block":
+            raise InvalidArgument(f"no latency {kind}")
+        return {"read": LatencyView((7, 0, 11), 3e-6, 5e-6, 8.192e-6), "write": LatencyView((0, 0, 0), *[NAN] * 3)}
+
+    async def syscalls(self, target: int) -> Sequence[SyscallView]:
+        return [SyscallView(3, "close", 997, 499, 0.5, 0.25, {"EBADF": 499})]
+
+    async def threads(self, target: int, seconds: float, limit: int) -> Sequence[ThreadView]:
+        self._asked.append(("threads", target, seconds, limit))
+        return [ThreadView(1009, 1013, "io\x1b[31m\udcff", "S", 0.5, 7.25, 101, 103)]
+
+
 class FakeCore:
     """Implements :class:`osdetectord.core.Core`."""
 
@@ -203,6 +227,7 @@ class FakeCore:
         self.anomaly_views = {number: an_anomaly(number) for number in range(1, 4)}
         self.instruments = FakeInstruments(self.asked)
         self.allocations = FakeAllocations(self.asked)
+        self.inside = FakeInside(self.asked)
         self.fault: Exception | None = None
 
     def manager(self) -> ManagerView:

@@ -235,6 +235,23 @@ class FakeDaemon:
             [],
         )
 
+    def do_GetLatency(self, message, kind):
+        none = [[0] * 24, float("nan"), float("nan"), float("nan")]
+        some = [[3, 0, 101, 997, 0, 7, *[0] * 17, 2], 6.1e-6, 9.9e-6, float("inf")]
+        found = {"wait": some} if kind == "cpu" else {"read": none, "write": some}
+        return "a{s(atddd)}", [found], []
+
+    def do_GetSyscalls(self, message):
+        rows = [
+            [202, "futex", 1_234_567, 0, 7.5, 0.25, {}],
+            [3, "close", 997, 499, 0.0005, 0.0001, {"EINTR": 98, "4711": 1, "EBADF": 400}],
+        ]
+        return "a(usttdda{st})", [rows], []
+
+    def do_GetThreads(self, message, seconds, limit):
+        rows = [[1234, 1240 + i, HOSTILE if i else "redis-server", "R", 0.97, 7.5, 101, 103] for i in range(3)]
+        return "a(uussddtt)", [rows[:limit]], []
+
     def do_GetEvidence(self, message, path):
         if path.endswith("/5"):
             refuse("NoSuchTarget", "the evidence of anomaly 5 was thinned out")

@@ -107,6 +107,37 @@ def test_stacks_and_price_come_as_the_daemon_has_them(bus, served, core):
     assert data(bus.call("MeasureAllocationPrice")) == {"malloc_s": 1.5e-6, "free_s": 7e-7, "before_s": 1.3e-7}
 
 
+def test_everybody_may_look_inside_a_target(bus, served, core):
+    place = {"path": "/org/osdetector1/target/1", "interface": "org.osdetector1.Target", "user": AS_NOBODY}
+    latency = data(bus.call("GetLatency", "s", "block", **place))
+    syscalls = data(bus.call("GetSyscalls", **place))
+    threads = data(bus.call("GetThreads", "du", "0.5", "7", **place))
+
+    assert latency["read"] == [[7, 0, 11], 3e-6, 5e-6, 8.192e-6]
+    assert latency["write"][0] == [0, 0, 0]
+    assert syscalls == [[3, "close", 997, 499, 0.5, 0.25, {"EBADF": 499}]]
+    assert threads == [[1009, 1013, "io\\x1b[31m\\xff", "S", 0.5, 7.25, 101, 103]]
+    assert core.asked[-2:] == [("latency", 1, "block"), ("threads", 1, 0.5, 7)]
+
+
+@pytest.mark.parametrize(
+    "words, error",
+    [
+        (("GetLatency", "s", "tea"), "no latency tea"),
+        (("GetLatency", "s", "x" * 4097), "a kind of 4097 characters; at most 4096"),
+        (("GetThreads", "du", "0.01", "7"), "0.01 seconds; from 0.05 to 5"),
+        (("GetThreads", "du", "5.5", "7"), "5.5 seconds; from 0.05 to 5"),
+        (("GetThreads", "du", "1", "0"), "limit 0; from 1 to 1000"),
+        (("GetThreads", "du", "1", "1001"), "limit 1001; from 1 to 1000"),
+    ],
+)
+def test_a_wrong_look_inside_is_answered_with_one_sentence(bus, served, words, error):
+    answer = bus.call(*words, path="/org/osdetector1/target/1", interface="org.osdetector1.Target")
+
+    assert answer.returncode == 1
+    assert error in answer.stderr
+
+
 def test_watch_gives_the_path_of_a_target_that_is_there(bus, served, core):
     path = data(bus.call("Watch", "sa{sv}", "1013", "2", "runtime", "b", "true", "children", "b", "false"))
 

@@ -716,3 +716,59 @@ def test_the_configuration_is_checked_by_the_daemons_own_program(alone, tmp_path
     assert done.returncode == 1
     assert "nonsense" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_latency_is_a_histogram_of_eighty_columns(osdctl):
+    done = osdctl("latency", "1")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    head, quantiles, *bars = done.stdout.splitlines()
+    assert head == "waits for a CPU: 1110"
+    assert quantiles == "half within 6.1 us, 99 % within 9.9 us, longest more than 8 s"
+    assert [bar.split()[-2:][0] for bar in bars[:1]] == ["3"]
+    assert len(bars) == 24
+    assert max(bars, key=len) == bars[3] and len(bars[3]) <= 80
+    assert bars[3].endswith("#" * 40) and "997" in bars[3]
+    # however few they are
+    assert bars[-1].split()[-3:] == ["more", "2", "#"]
+    assert not bars[1].endswith("#")
+
+
+def test_latency_of_what_never_happened_is_none(osdctl):
+    lines = osdctl("latency", "1", "block").stdout.splitlines()
+
+    assert lines[0] == "reads from block devices: none"
+    assert "writes to block devices: 1110" in lines
+
+
+def test_latency_for_programs_has_its_buckets(osdctl):
+    wait = json.loads(osdctl("--json=short", "latency", "1").stdout)["wait"]
+
+    assert (wait["count"], wait["p50_s"], wait["longest_s"]) == (1110, 6.1e-6, None)
+    assert wait["buckets"][2] == {"from_s": 4 * 1.024e-6, "to_s": 8 * 1.024e-6, "count": 101}
+    assert wait["buckets"][-1]["to_s"] is None
+
+
+def test_syscalls_tell_count_time_and_errors_by_name(osdctl):
+    done = osdctl("syscalls", "1")
+    rows = [line.split() for line in done.stdout.splitlines()]
+
+    assert done.returncode == 0
+    assert rows[0] == ["CALL", "COUNT", "TOTAL", "MEAN", "LONGEST", "ERRORS"]
+    assert rows[1] == ["futex", "1234567", "7.5", "s", "6.08", "us", "250", "ms"]
+    assert done.stdout.splitlines()[2].endswith("400 EBADF, 98 EINTR, 1 4711")
+    one = [json.loads(line) for line in osdctl("--json=short", "syscalls", "1", "-n", "1").stdout.splitlines()]
+    assert [row["name"] for row in one] == ["futex"]
+
+
+def test_threads_are_shown_only_when_asked_for(osdctl):
+    assert "TID" not in osdctl("show", "1").stdout
+    shown = osdctl("show", "1", "--threads", "-n", "2").stdout
+    rows = [line.split() for line in shown.splitlines()]
+
+    at = next(index for index, row in enumerate(rows) if "TID" in row)
+    assert rows[at + 1] == ["1234", "1240", "R", "97", "%", "7.5", "s", "101", "103", "redis-server"]
+    assert rows[at + 2][1] == "1241" and rows[at + 3] == []
+    assert "\x1b" not in shown
+    found = json.loads(osdctl("--json=short", "show", "1", "-T").stdout)
+    assert [thread["tid"] for thread in found["threads"]] == [1240, 1241, 1242]

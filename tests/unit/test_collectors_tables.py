@@ -70,13 +70,25 @@ def test_calls_are_summed_by_process_and_class(syscalls):
     assert out[:, column(syscalls, "syscalls.other_calls")].tolist() == [1, 0, 0]
 
 
-def test_one_process_is_listed_by_call_most_time_first(syscalls):
+def test_processes_are_listed_by_call_most_time_first(syscalls):
     tables = Arrays(syscalls=calls((7, 0, 3, 1, 5, 3), (8, 0, 1, 1, 1, 1), (7, 1, 2, 0, 9, 8)))
 
-    assert [(t.name, t.count, t.errors, t.total_ns, t.longest_ns) for t in syscalls.totals(tables, 7)] == [
-        ("write", 2, 0, 9, 8),
-        ("read", 3, 1, 5, 3),
-    ]
+    def listed(*serials):
+        return [(t.name, t.count, t.errors, t.total_ns, t.longest_ns) for t in syscalls.totals(tables, serials)]
+
+    assert listed(7) == [("write", 2, 0, 9, 8), ("read", 3, 1, 5, 3)]
+    assert listed(8, 7) == [("write", 2, 0, 9, 8), ("read", 4, 2, 6, 3)]
+    assert listed() == []
+
+
+def test_errors_are_told_by_their_number_most_first(syscalls):
+    rows = [(7, 0, 4, 3), (7, 0, 11, 5), (7, 1, 4, 1), (8, 0, 4, 7)]
+    keys = np.array([row[:3] for row in rows], dtype=layout.FAILURE)
+    failures = (keys, np.array([row[3:] for row in rows], dtype=layout.FAILED))
+    tables = Arrays(syscalls=calls((7, 0, 20, 15, 5, 3), (8, 0, 9, 7, 1, 1)), failures=failures)
+
+    assert [t.failures for t in syscalls.totals(tables, [7])] == [((11, 5), (4, 3))]
+    assert [t.failures for t in syscalls.totals(tables, [7, 8])] == [((4, 10), (11, 5))]
 
 
 def test_time_off_cpu_is_what_the_age_of_the_threads_leaves():

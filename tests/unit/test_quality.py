@@ -79,6 +79,8 @@ FLOORS = {
     "osdetectord.follower": 3,
     "osdetectord.instruments": 4,
     "osdetectord.allocating": 4,
+    "osdetectord.inside": 4,
+    "osdetectord.tasks": 3,
     "osdetectord.anomalies": 4,
     "osdetectord.worker": 4,
     "osdetectord.daemon": 4,
