@@ -100,6 +100,25 @@ def cut(text: str, width: int) -> str:
     return kept + "…" if width > 0 else ""
 
 
+def folded(text: str, width: int) -> list[str]:
+    """Return a line in pieces of at most so many columns, broken between words where that can be."""
+    if width_of(text) <= width:
+        return [text]
+    lines, line = [], ""
+    for word in text.split(" "):
+        while width_of(word) > width:
+            lines += [line] if line else []
+            head = cut(word, width).removesuffix("…") or word[0]
+            line, word = "", word[len(head) :]
+            lines.append(head)
+        longer = f"{line} {word}" if line else word
+        if width_of(longer) > width:
+            lines.append(line)
+            longer = word
+        line = longer
+    return [*lines, line]
+
+
 def pad(text: str, width: int, *, right: bool = False) -> str:
     """Return the text filled with spaces to so many columns."""
     fill = " " * max(0, width - width_of(text))

@@ -10,13 +10,14 @@ from typing import Any
 
 from osdctl.manager import Manager
 from osdctl.model import Daemon
-from osdctl.text import Colour, Look, as_json, number, quantity, shown
+from osdctl.text import Colour, Look, as_json, folded, number, quantity, shown
 
 NAME = "status"
 HELP = "show the daemon, what it watches, what it costs and what it lost"
 
 STATES = ("anomalous", "learning", "normal", "waiting", "gone")
 DAY_US = 86_400_000_000
+LABEL = 11
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,25 +47,40 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
         "Anomalies": f"{look.paint(f'{opened} open', Colour.RED if opened else Colour.NONE)}, {day} in the last 24 h",
         "Worker": shown(daemon.worker),
         "Hooks": hooks(daemon, look),
-        "Detectors": ", ".join(
-            f"{shown(detector.name)} {detector.state}" + (f" ({shown(detector.why)})" if detector.why else "")
-            for detector in daemon.detectors
-        ),
+        "Detectors": detectors(daemon),
         "Cost": cost(daemon.cost),
         "Lost": lost(daemon.lost, look),
     }
-    return "".join(f"{name:>9}: {text or '-'}\n" for name, text in lines.items())
+    return "".join(line(name, text or "-", look) for name, text in lines.items())
+
+
+def line(name: str, text: str, look: Look) -> str:
+    """Return a line; on a terminal one that is too long goes on below itself."""
+    parts = folded(text, max(20, look.width - LABEL)) if look.terminal else [text]
+    return f"{name:>9}: " + f"\n{' ' * LABEL}".join(parts) + "\n"
 
 
 def hooks(daemon: Daemon, look: Look) -> str:
     """Return which hook serves each collector; what serves none stands out."""
-    parts = []
+    best = [shown(row.collector) for row in daemon.collectors if row.rank == 0]
+    parts = [f"{', '.join(best)} by the best there is"] if best else []
     for row in daemon.collectors:
         if row.rank < 0:
             parts.append(look.paint(f"{shown(row.collector)} none", Colour.RED))
-        else:
-            parts.append(f"{shown(row.collector)} {shown(row.hook)}{' (fallback)' if row.rank else ''}")
+        elif row.rank:
+            parts.append(f"{shown(row.collector)} by {shown(row.hook)} (fallback)")
     return "; ".join(parts) + ("; osdctl doctor says why" if any(row.rank for row in daemon.collectors) else "")
+
+
+def detectors(daemon: Daemon) -> str:
+    """Return which evidences take part, and why the others do not."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in daemon.detectors:
+        groups.setdefault((one.state, one.why), []).append(shown(one.name))
+    return "; ".join(
+        f"{shown(state)}: {', '.join(names)}" + (f" ({shown(why)})" if why else "")
+        for (state, why), names in groups.items()
+    )
 
 
 def cost(values: Mapping[str, float]) -> str:

@@ -11,19 +11,23 @@ import shutil
 import signal
 import sys
 import termios
+import time
 import tty
 from collections.abc import Iterator
 
-from osdctl import board, options, output
+from osdctl import board, options, output, vitals
 from osdctl.commands.explain import run as explain
-from osdctl.errors import NotRunning, UsageError
+from osdctl.errors import NoSuch, NotRunning, UsageError
 from osdctl.manager import Manager
-from osdctl.text import Look
+from osdctl.text import Look, cut, folded
+from osdctl.threads import Threads
 
 NAME = "top"
 HELP = "show the targets live"
 
 ENTER_SCREEN, LEAVE_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+SCROLLS = {"j": 1, "\x1b[B": 1, "\x1bOB": 1, "k": -1, "\x1b[A": -1, "\x1bOA": -1, " ": 1, "\x1b[6~": 1, "\x1b[5~": -1}
+PAGES = (" ", "\x1b[6~", "\x1b[5~")
 HOME, CLEAR_TO_LINE_END, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
@@ -56,6 +60,7 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
 async def _live(args: argparse.Namespace, manager: Manager, shown: board.Board, keys: asyncio.Queue[str]) -> None:
     loop = asyncio.get_running_loop()
     frames, due = args.frames, loop.time() + args.delay
+    threads = Threads()
     while True:
         size = shutil.get_terminal_size()
         _draw(shown, dataclasses.replace(args.look, width=size.columns, height=size.lines))
@@ -68,17 +73,51 @@ async def _live(args: argparse.Namespace, manager: Manager, shown: board.Board, 
             due = loop.time() + args.delay
             try:
                 await _ask(shown, manager)
+                await _ask_details(shown, manager, threads)
                 shown.note = ""
             except NotRunning:
                 shown.note = "the daemon is not running"
             continue
-        if key == "e" and (number := shown.newest_anomaly()) is not None:
-            look = dataclasses.replace(args.look, json="off")
-            text = await explain(argparse.Namespace(id=number, look=look), manager)
-            output.write(HOME + CLEAR_BELOW + text + "\nany key goes back")
-            await keys.get()
+        if (number := shown.explained_by(key)) is not None:
+            await _explain(number, args.look, manager, keys)
         elif not shown.press(key):
             return
+        await _ask_details(shown, manager, threads)
+
+
+async def _explain(number: int, look: Look, manager: Manager, keys: asyncio.Queue[str]) -> None:
+    """Show an anomaly's explanation, which may be longer than the screen, until a key goes back."""
+    size = shutil.get_terminal_size()
+    # tables are fitted to the screen, and the rest is folded
+    here = dataclasses.replace(look, json="off", width=size.columns, height=size.lines, colour=False)
+    text = await explain(argparse.Namespace(id=number, look=here), manager)
+    lines = [part for line in text.split("\n") for part in folded(line, size.columns)]
+    first, room = 0, max(1, size.lines - 1)
+    while True:
+        first = max(0, min(first, len(lines) - room))
+        last = min(len(lines), first + room)
+        foot = f"lines {first + 1}-{last} of {len(lines)}; up/down scroll, any other key goes back"
+        screen = [*lines[first : first + room], cut(foot, size.columns - 1)]
+        output.write(HOME + "\n".join(f"{line}{CLEAR_TO_LINE_END}" for line in screen) + CLEAR_BELOW)
+        key = await keys.get()
+        if key not in SCROLLS:
+            return
+        first += SCROLLS[key] * (room if key in PAGES else 1)
+
+
+async def _ask_details(shown: board.Board, manager: Manager, threads: Threads) -> None:
+    """Ask for what is shown below what is open."""
+    now_us = int(time.time() * 1e6)
+    units = shown.daemon.units if shown.daemon is not None else {}
+    curves = {}
+    for target in shown.open_targets():
+        metrics = vitals.chosen(target, shown.anomalies)
+        names = [metric + part for metric in metrics for part in vitals.PARTS]
+        # one that has gone meanwhile is shown without
+        with contextlib.suppress(NoSuch):
+            series = await manager.series(target.path, names, now_us - vitals.SPAN_US, vitals.POINTS) if names else {}
+            curves[target.id] = vitals.curves(metrics, units, series)
+    shown.take_details(curves, threads.look(shown.open_pids()))
 
 
 async def _ask(shown: board.Board, manager: Manager) -> None:

@@ -124,8 +124,8 @@ def test_status_is_the_daemon_in_a_line_each(osdctl):
     assert (done.returncode, done.stderr) == (0, "")
     assert "osdetectord 9.8.7, running" in done.stdout
     assert "3 (1 anomalous, 1 learning, 1 normal)" in done.stdout
-    assert "cpu raw_tp sched_switch; network sys_exit (fallback); osdctl doctor says why" in done.stdout
-    assert "lstm absent (no torch)" in done.stdout
+    assert "cpu by the best there is; network by sys_exit (fallback); osdctl doctor says why" in done.stdout
+    assert "on: level; absent: lstm (no torch)" in done.stdout
     assert "ring 13" in done.stdout
     assert "rss 41 MiB" in done.stdout
 
@@ -608,7 +608,7 @@ def test_on_a_terminal_output_goes_through_the_pager(osdctl):
 
 
 def test_top_gives_the_terminal_back(osdctl):
-    seen, status = osdctl.on_terminal("top", keys="q", until="enter expand")
+    seen, status = osdctl.on_terminal("top", keys="q", until="enter open")
 
     assert status == 0
     assert "\x1b[?1049h" in seen

@@ -16,6 +16,7 @@ from osdctl.text import (
     cut,
     duration,
     expected,
+    folded,
     number,
     pad,
     quantity,
@@ -51,6 +52,16 @@ def test_cut_text_never_exceeds_its_width(width):
         assert width_of(cut(text, width)) <= width
     assert cut("abc", 3) == "abc"
     assert cut("abcd", 3) == "ab…"
+
+
+@pytest.mark.parametrize("width", [1, 5, 17, 80])
+def test_a_folded_line_loses_no_word_and_exceeds_no_width(width):
+    text = "one two three 日本語 " + "x" * 43
+
+    lines = folded(text, width)
+
+    assert max(width_of(line) for line in lines) <= max(2, width)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
 def test_padding_counts_wide_characters():

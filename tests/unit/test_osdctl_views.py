@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from osdctl import machine, record
+from osdctl import machine, record, threads, vitals
 from osdctl.board import Board, frame, visible
+from osdctl.curve import Curve, Range
 from osdctl.errors import OsdctlError
 from osdctl.model import Anomaly, Blame, Daemon, Process, Target, number_of
 from osdctl.text import Look, width_of
+from osdctl.threads import Thread
 
 HOSTILE = "\x1b[2J\u202eevil\n"
 OPENED_US = 1_795_356_131_000_000
@@ -70,7 +72,7 @@ def test_the_loudest_target_is_on_top_and_s_sorts_otherwise():
     board = a_board([a_target(1, score=0.2), a_target(2, score=7.0), a_target(3, score=3.0)])
 
     assert [target.id for target in board.targets] == [2, 3, 1]
-    for _ in range(3):
+    for _ in range(5):
         board.press("s")
     assert (board.sort, [target.id for target in board.targets]) == ("id", [1, 2, 3])
 
@@ -83,28 +85,103 @@ def test_the_selection_stays_on_its_target_and_in_sight():
     board.take(DAEMON, [a_target(i, score=float(i % 7)) for i in range(1, 98)], [])
 
     assert board.selected == chosen
-    assert any(row.selected for row in visible(board.rows(), 11))
+    assert any(row.key == chosen for row in visible(board.rows(), chosen, 11))
 
 
-def test_a_target_that_left_is_no_longer_selected_or_expanded():
+def test_a_target_that_left_is_no_longer_selected_or_open():
     board = a_board([a_target(1), a_target(2)])
     board.press("\r")
-    gone = board.selected
+    gone = board.selected[1]
     board.take(DAEMON, [a_target(3 - gone)], [])
 
-    assert board.selected == 3 - gone
-    assert board.expanded == set()
+    assert board.selected == ("target", 3 - gone, 3 - gone)
+    assert board.opened == set()
 
 
-def test_an_expanded_target_tells_its_anomalies_with_what_was_expected():
+def test_the_selection_goes_up_to_its_target_where_what_was_selected_is_gone():
+    board = a_board([a_target(1), a_target(2)])
+    board.selected = ("target", 1, 1)
+    for key in ("\r", "j"):
+        board.press(key)
+    assert board.selected == ("process", 1, 1001)
+    board.take(DAEMON, [a_target(1, processes=()), a_target(2)], [])
+
+    assert board.selected == ("target", 1, 1)
+
+
+def test_an_open_target_tells_anomalies_the_metrics_that_matter_and_processes_with_their_threads():
     board = a_board([a_target(1)], [an_anomaly()])
     board.press(" ")
-    text = frame(board, Look())
+    assert vitals.chosen(board.targets[0], board.anomalies) == ["memory.rss"]
+    times, mib = (1, 2, 3), 2.0**20
+    series = {"memory.rss": (times, (mib, mib, 212 * mib)), "memory.rss:low": ((1, 3), (118 * mib,) * 2),
+              "memory.rss:high": ((1, 3), (131 * mib,) * 2)}  # fmt: skip
+    board.press("j")
+    board.press("j")
+    board.press("\r")
+    busy = [Thread(1001 + i, f"worker{HOSTILE}", 0.5 / (i + 1)) for i in range(11)]
+    board.take_details({1: vitals.curves(["memory.rss"], DAEMON.units, series)}, {1001: busy})
+    lines = frame(board, Look()).split("\n")
 
-    assert "#7 memory.rss 212 MiB, expected 118-131 MiB (70 %)" in text
-    assert "1001 worker normal" in text
-    assert "memory.rss 1 MiB" in text
-    assert board.newest_anomaly() == 7
+    assert board.open_pids() == [1001] and [target.id for target in board.open_targets()] == [1]
+    assert lines[3].split() == ["#7", "worker[1234]:", "memory"]
+    assert lines[4].split() == ["METRIC", "NOW", "EXPECTED", "THE", "LAST", "2", "MIN"]
+    del lines[4]
+    assert lines[4].split()[:5] == ["memory.rss", "212", "MiB", "118-131", "MiB"] and lines[4].endswith("▁▁█")
+    assert lines[5].split()[:3] == ["1001", "worker", "normal,"]
+    assert lines[6].split()[0] == "1001" and lines[6].endswith("50 %") and all(line.isprintable() for line in lines)
+    assert "and 3 more threads" in lines[-1]
+
+
+def test_a_metric_that_is_to_blame_comes_before_the_usual_ones():
+    target = a_target(1, latest={"memory.rss": 1.0, "cpu.on_cpu": 1.0, "files.odd": 1.0})
+    blame = an_anomaly().metrics[0]
+    anomaly = an_anomaly(metrics=(replace(blame, metric="files.odd"), replace(blame, metric="gone.metric")))
+
+    assert vitals.chosen(target, [anomaly]) == ["files.odd", "cpu.on_cpu", "memory.rss"]
+    assert vitals.chosen(target, [an_anomaly(target=2)]) == ["cpu.on_cpu", "memory.rss"]
+
+
+def test_a_value_out_of_its_range_is_known_and_one_without_a_range_is_not():
+    def curve(value, low, high):
+        return Curve("x", "", (1,), (value,), Range(), Range((1,), (low,), (high,)))
+
+    assert [vitals.outside(curve(value, 2.0, 3.0)) for value in (1.0, 2.5, 4.0)] == [True, False, True]
+    assert not vitals.outside(Curve("x", "", (1,), (9.0,), Range(), Range()))
+
+
+def test_enter_and_e_ask_for_an_anomaly_by_its_number():
+    board = a_board([a_target(1), a_target(2)], [an_anomaly(9), an_anomaly(7)])
+    board.selected = ("target", 1, 1)
+
+    assert (board.explained_by("e"), board.explained_by("\r")) == (9, None)
+    board.press("\r")
+    for _ in range(2):
+        board.press("j")
+    assert board.selected == ("anomaly", 1, 7)
+    assert (board.explained_by("\r"), board.explained_by("e"), board.explained_by("j")) == (7, 7, None)
+    board.selected = ("target", 2, 2)
+    assert board.explained_by("e") is None
+
+
+def test_threads_tell_the_share_of_a_core_since_the_last_look(tmp_path, monkeypatch):
+    def set_thread(tid, ns, name):
+        task = tmp_path / "42/task" / str(tid)
+        task.mkdir(parents=True, exist_ok=True)
+        (task / "comm").write_bytes(name + b"\n")
+        (task / "schedstat").write_text(f"{ns} 5 7\n")
+
+    now = [100.0]
+    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
+    look = threads.Threads(tmp_path)
+    set_thread(42, 10**9, b"main")
+    set_thread(43, 0, b"io\xff")
+    assert [(thread.tid, thread.cpu) for thread in look.look([42])[42]] == [(42, 0.0), (43, 0.0)]
+    now[0] = 102.0
+    set_thread(42, 10**9 + 500_000_000, b"main")
+    set_thread(43, 2 * 10**9, b"io\xff")
+    assert [(thread.name, thread.cpu) for thread in look.look([42, 4711])[42]] == [("io\\xff", 1.0), ("main", 0.25)]
+    assert look.look([4711]) == {4711: []}
 
 
 def test_q_leaves_and_other_keys_do_not():
