@@ -118,4 +118,7 @@ def _daemon(daemon: Daemon) -> list[Check]:
         )
     else:
         checks.append(Check("losses", "ok", "nothing was lost"))
+    if "bpf_s" not in daemon.cost:
+        said = "the run time of the BPF programs is not measured"
+        checks.append(Check("cost", "ok", said, "to have it in osdctl status: sysctl kernel.bpf_stats_enabled=1"))
     return checks

@@ -213,11 +213,15 @@ class Map:
 
     def summed(self, values: NDArray[Any]) -> NDArray[Any]:
         """Sum a per-CPU value of 64-bit numbers over the CPUs; a field named ``longest_ns`` gives its maximum."""
-        out = np.zeros(len(values), dtype=self.value)
-        for name in self.value.names or ():
-            reduce = np.max if name == "longest_ns" else np.sum
-            out[name] = reduce(values[name], axis=1)
-        return out
+        numbers = np.ascontiguousarray(values).view("<u8").reshape(len(values), self._copies, -1)
+        out = numbers[:, 0].copy()
+        # whole rows, CPU by CPU: several times faster than field by field
+        for cpu in range(1, self._copies):
+            out += numbers[:, cpu]
+        if self.value.fields and "longest_ns" in self.value.fields:
+            at = self.value.fields["longest_ns"][1] // 8
+            out[:, at] = numbers[:, :, at].max(axis=1)
+        return out.view(self.value).reshape(len(values))
 
     def close(self) -> None:
         os.close(self.fd)

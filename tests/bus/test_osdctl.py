@@ -555,6 +555,7 @@ def test_doctor_with_a_daemon_tells_its_hooks_detectors_and_losses(osdctl):
     assert rows["hook network"]["state"] == "warn"
     assert rows["detector lstm"]["said"] == "absent: no torch"
     assert rows["losses"]["said"].startswith("13 ring")
+    assert "kernel.bpf_stats_enabled=1" in rows["cost"]["todo"]
     assert rows["python3-bpfcc"]["state"] == "ok"
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from osdctl.registry import COMMANDS
 from osdetectord import record
+from osdetectord.collectors import layout
 from osdetectord.config import Config
 from osdetectord.detection.evidences import REGISTRY
 from osdetectord.detection.settings import Settings
@@ -84,6 +85,14 @@ def test_the_manual_names_every_key_of_the_configuration() -> None:
     manual = (ROOT / "docs/man/osdetectord.yml.5").read_text(encoding="utf-8")
     keys = {field.name for type_ in (Config, Settings) for field in fields(type_)} | set(REGISTRY)
     assert {key for key in keys if not re.search(rf"^\.B {key}$", manual, re.MULTILINE)} == set()
+
+
+def test_the_manual_names_every_cause_of_a_loss() -> None:
+    manual = (ROOT / "docs/man/osdetectord.8").read_text(encoding="utf-8")
+    section = manual.partition(".SH LOSSES AND COST")[2].partition(".SH ")[0]
+    words = set(re.findall(r"[a-z.]+", section))
+    assert {*layout.LOST, "runs", "files", "collector.ticks", "detector.frames"} <= words
+    assert "bpf_s" in section
 
 
 def test_the_manual_names_every_kind_of_record() -> None:
