@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=80)
     parser.add_argument("--rate", type=float, default=200.0, help="requests per second of the load")
-    parser.add_argument("--connections", type=float, default=10.0, help="connections per second that are held")
+    parser.add_argument("--connections", type=float, default=20.0, help="connections per second that are held")
     parser.add_argument("what", choices=("load", "hold"))
     args = parser.parse_args()
     work = {

@@ -74,6 +74,8 @@ async def leak(host: str, port: int, seconds: float, rate_bytes: float) -> None:
     silent = []
     for _ in range(4):
         connection = socket.socket()
+        # a segment as over Ethernet: the loopback's are so long that the kernel takes megabytes off the server's hands
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.setblocking(False)
         await loop.sock_connect(connection, (host, port))

@@ -49,14 +49,14 @@ def serve(directory: Path) -> Iterator[Server]:
 
 
 def provoke(server: Server) -> AbstractContextManager[None]:
-    """Open ten connections a second that never say all of their request; they are closed."""
+    """Open twenty connections a second that never say all of their request; they are closed."""
     return work("http_work.py", "--port", server.port, "hold")
 
 
 SCENARIO = Scenario(
     name="descriptors",
     normal="an nginx answers 200 requests a second",
-    fault="clients begin a request and never end it: connections pile up, ten a second",
+    fault="clients begin a request and never end it: connections pile up, twenty a second",
     serve=serve,
     provoke=provoke,
     blamed=("process.fds",),
