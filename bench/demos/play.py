@@ -30,7 +30,8 @@ class Told:
     Parameters
     ----------
     opened, latest
-        The anomaly when it was first seen and when it was last seen, as ``osdctl --json anomalies`` shows it.
+        The anomaly when its explanation was first seen and when it was last seen, as ``osdctl --json anomalies``
+        shows it.
     after_s
         Seconds from the beginning of the fault until then.
     """
@@ -42,12 +43,17 @@ class Told:
     @property
     def metrics(self) -> list[str]:
         """The metrics that were blamed when it was told, most to blame first."""
-        return [str(blame["metric"]) for blame in self.opened["metrics"]]
+        return blamed(self.opened)
 
     @property
     def closed(self) -> bool:
         """Whether it has ended."""
         return bool(self.latest["closed_us"])
+
+
+def blamed(anomaly: Anomaly) -> list[str]:
+    """Return the metrics of an anomaly, most to blame first."""
+    return [str(blame["metric"]) for blame in anomaly["metrics"]]
 
 
 class Player:
@@ -82,11 +88,21 @@ class Player:
             yield servers
 
     def play(self, scenario: Scenario, server: Server) -> Told | None:
-        """Let the fault happen until it is told, and a little longer; returns None if it is not told."""
+        """Let the fault happen until it is told, and a little longer; returns None if it is not told.
+
+        What else the server does at that moment may be told first, so that an explanation may need to be corrected.
+        """
         self._say(f"{scenario.name}, pid {server.pid}: {scenario.fault}")
         began_s, since_us = time.monotonic(), time.time_ns() // 1000 - EARLY_US
+
+        def new(anomaly: Anomaly) -> bool:
+            return bool(anomaly["opened_us"] >= since_us)
+
+        def explained(anomaly: Anomaly) -> bool:
+            return new(anomaly) and scenario.explained_by(blamed(anomaly))
+
         with scenario.provoke(server):
-            opened = self._wait(server, TELL_S, lambda anomaly: bool(anomaly["opened_us"] >= since_us))
+            opened = self._wait(server, TELL_S, explained) or self._wait(server, 0.0, new)
             after_s = time.monotonic() - began_s
             if opened is None:
                 self._say(f"NOT TOLD within {TELL_S:g} s")
@@ -114,12 +130,13 @@ class Player:
 
     def _wait(self, server: Server, timeout_s: float, wanted: Callable[[Anomaly], bool]) -> Anomaly | None:
         end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
+        while True:
             for anomaly in reversed(self._ask("anomalies", "--target", server.target)):
                 if wanted(anomaly):
                     return dict(anomaly)
+            if time.monotonic() >= end:
+                return None
             time.sleep(0.3)
-        return None
 
     def _ask(self, *words: str) -> Any:
         return json.loads(self._osdctl("--json=pretty", *words))
