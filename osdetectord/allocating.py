@@ -24,6 +24,7 @@ from osdetectord.errors import (
 )
 from osdetectord.instruments import Listener, Processes
 from osdetectord.logger import get_logger
+from osdetectord.measured import HeldSamples, Measured
 from osdetectord.probing import allocations as probing
 from osdetectord.probing.allocations import DEFAULT_BUDGET
 from osdetectord.probing.probes import Detached
@@ -183,6 +184,7 @@ class Allocating:
         self._one = asyncio.Lock()
         self._needed = asyncio.Event()
         self._looks = 0
+        self._samples = HeldSamples()
 
     # ---- life
 
@@ -211,6 +213,18 @@ class Allocating:
     def holds(self, series: int) -> bool:
         """Return whether a process is watched for the sake of its allocations."""
         return series in self._adding or any(series in watched.series for watched in self._all.values())
+
+    def measured(self) -> list[Measured]:
+        """Return what each process holds now."""
+        out = []
+        for number, watched in self._all.items():
+            on = {pid: held for pid, held in watched.held.items() if held.state == "on"}
+            self._samples.forget(number, on)
+            for pid, held in on.items():
+                counts = (held.bytes, held.count, held.allocations + held.frees)
+                at_ns = watched.counts[-1][0]
+                out.append(self._samples.take(number, pid, watched.owners[pid], at_ns, counts))
+        return out
 
     # ---- asked by the bus
 
@@ -425,6 +439,7 @@ class Allocating:
             await asyncio.to_thread(self._manager.remove, owner)
         view = self._view(watched)
         del self._all[number]
+        self._samples.forget(number, ())
         self._let_go(watched.series)
         self._bus.instrument_removed(view)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
@@ -16,7 +16,6 @@ from osdetectord.core import AnomalyView, BlameView, Listener
 from osdetectord.errors import NoSuchTarget
 from osdetectord.history import History
 from osdetectord.logger import get_logger
-from osdetectord.metric import Metric
 from osdetectord.record import Record
 from osdetectord.watching import Member, Target
 
@@ -39,8 +38,8 @@ class Anomalies:
     ----------
     history
         Keeps them.
-    metrics
-        Of which episodes speak.
+    units
+        Of samples, by name of the metric.
     tell
         Sends a record to the journal.
     listener
@@ -52,13 +51,13 @@ class Anomalies:
     def __init__(
         self,
         history: History,
-        metrics: Sequence[Metric],
+        units: Mapping[str, str],
         tell: Callable[[Record], None],
         listener: Listener,
         evidence: Gathering,
     ) -> None:
         self._history, self._tell, self._listener, self._evidence = history, tell, listener, evidence
-        self._units = {metric.name: metric.sample_unit for metric in metrics}
+        self._units = units
         self._open: dict[int, tuple[AnomalyView, int]] = {}
         """Open anomalies and their series, by the detector's number of the episode."""
         self._episodes: dict[int, int] = {}
@@ -66,7 +65,10 @@ class Anomalies:
         self._next = history.last_anomaly() + 1
 
     def heard(self, episode: Episode, member: Member, target: Target, expected: Expected | None) -> None:
-        """Take in what the detector says of an episode of a target's process, and of what is expected of it."""
+        """Take in what the detector says of an episode of a target's process, or of a part of it.
+
+        ``expected`` are the ranges of the process's own metrics.
+        """
         known = self._open.get(episode.number)
         if episode.phase is Phase.CLOSED:
             if known is not None:
@@ -76,7 +78,7 @@ class Anomalies:
             view = self._view(episode, member, target, self._next)
             self._next += 1
             muted = wall.now_us() < target.muted_until_us
-            gathered = self._evidence.begin(view, episode.series, expected)
+            gathered = self._evidence.begin(view, member.series, expected)
             self._keep(view, json.dumps({"anomaly": asdict(view), **gathered}).encode())
             if not muted:
                 self._tell(record.opened(view))
@@ -174,5 +176,5 @@ class Anomalies:
     def _blame(self, blame: Blame) -> BlameView:
         # no metric of a process is negative, whatever the spread of its past says
         low, high = max(0.0, blame.low), max(0.0, blame.high)
-        unit, onset_us = self._units[blame.metric], wall.of_monotonic_us(blame.onset_ns)
+        unit, onset_us = self._units.get(blame.metric, ""), wall.of_monotonic_us(blame.onset_ns)
         return BlameView(blame.metric, unit, blame.share, blame.observed, low, high, onset_us)

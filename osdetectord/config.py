@@ -16,6 +16,7 @@ DIRECTORY = Path("/etc/osdetectord")
 MAIN, DETECTORS, DROP_INS = "osdetectord.yml", "detectors.yml", "conf.d"
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]iB|)")
+CPU_SOURCES = ("bcc", "stat", "top")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -29,6 +30,8 @@ class Config:
         Seconds between two samples.
     follow_children
         Whether a watch takes in the children of its processes where the caller does not say.
+    cpu
+        Who tells CPU times: the scheduler's events by BPF programs, /proc, or psutil.
     max_targets, max_processes, max_threads
         Bounds on what may be watched at once.
     history_s
@@ -49,6 +52,7 @@ class Config:
 
     interval_s: float = 1.0
     follow_children: bool = True
+    cpu: str = "bcc"
     max_targets: int = 256
     max_processes: int = 4096
     max_threads: int = 32_768
@@ -115,6 +119,7 @@ def _one_of(*names: str) -> Callable[[object], object]:
 _SCHEMA: dict[str, Callable[[object], object]] = {
     "interval_s": _number(0.1, 3600),
     "follow_children": _yes_no,
+    "cpu": _one_of(*CPU_SOURCES),
     "max_targets": _whole(1, 100_000),
     "max_processes": _whole(1, 65_536),
     "max_threads": _whole(1024, 4_194_304),

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from osdetectord.detection.settings import Settings
 from osdetectord.errors import ConfigError, InvalidArgument, OsdetectorError
 from osdetectord.evidence import Evidence
 from osdetectord.happenings import Happenings
-from osdetectord.history import PARTS, History
+from osdetectord.history import PARTS, History, split
 from osdetectord.inside import Inside
 from osdetectord.instruments import Instruments, Share
 from osdetectord.journal import Journal
@@ -32,7 +33,9 @@ from osdetectord.keeping import Keeping
 from osdetectord.logger import get_logger
 from osdetectord.losses import Losses
 from osdetectord.matching import Matcher
+from osdetectord.measured import GROUPS
 from osdetectord.notify import Notifier
+from osdetectord.parts import Parts
 from osdetectord.probing.allocations import Allocations
 from osdetectord.probing.probes import Probes
 from osdetectord.record import Record
@@ -101,6 +104,8 @@ class Daemon:
         self._notifier = Notifier()
         self._bus = BusServer(self, options.bus_address)
         names = tuple(metric.name for metric in sampler.metrics)
+        self._units = {metric.name: metric.sample_unit for metric in sampler.metrics}
+        """By name: of processes' metrics and, later, those of their parts."""
         path = options.state_dir / HISTORY if options.state_dir else None
         self._history, trouble = History.open(path, names)
         if trouble:
@@ -126,10 +131,13 @@ class Daemon:
         self._watching = Watching(self._for_targets, Matcher(), self._bus, names, config.max_targets)
         self.inside = Inside(sampler, self._watching.pids)
         self._happenings = Happenings()
-        self._evidence = Evidence(sampler, self._probes, self._happenings)
-        self._anomalies = Anomalies(self._history, sampler.metrics, self._tell, self._bus, self._evidence)
+        self._evidence = Evidence(sampler, self._probes, self._happenings, self._evidence_of_parts)
+        self._anomalies = Anomalies(self._history, self._units, self._tell, self._bus, self._evidence)
         state_dir = str(options.state_dir / "detector") if options.state_dir else None
         self._worker = WorkerClient(options.detector_socket, state_dir, self._setup(), self)
+        self._parts = Parts(
+            self._worker, self._units, self._anomalies.ended, lambda: self._bus.manager_changed(["Units"])
+        )
         self._ticker = Ticker(sampler, config.interval_s, self._on_tick)
         self._evidences: tuple[EvidenceState, ...] = ()
         self._status = ""
@@ -338,15 +346,17 @@ class Daemon:
                 judged.append(at)
                 if self._recording and self._config.csv:
                     self._recording.add(member.process, member.comm, now_us, frame.values[at].tolist())
-        self._keeping.take(now_us, self._watching)
         if judged:
             part = np.array(judged)
             self._worker.send(replace(frame, series=frame.series[part], values=frame.values[part]))
+        self._parts.take(frame, now_us, (*self.instruments.measured(), *self.allocations.measured()), members)
+        self._keeping.take(now_us, self._watching)
 
     def _exited(self, end: Exited) -> list[Target]:
         """Note the end of a process; returns the targets that it was of."""
         member = self._watching.members.get(end.series)
-        self._anomalies.ended(end.series, "process ended")
+        for series in (end.series, *(member.parts if member is not None else ())):
+            self._anomalies.ended(series, "process ended")
         how = f"{end.comm} {record.ending(end.code, end.signal, end.core)}"
         lost = self._watching.exited(end)
         for target, is_root in lost:
@@ -375,15 +385,21 @@ class Daemon:
         self._evidences = evidences
         self._bus.manager_changed(["Detectors", "Worker"])
 
-    def worker_verdict(self, verdict: Verdict) -> None:
+    def worker_verdict(self, verdict: Verdict, group: str) -> None:
         """Note scores, and tell what began and ended."""
-        changed = self._watching.heard(verdict)
-        bands = {int(s): (low, high) for s, low, high in zip(verdict.series, verdict.low, verdict.high, strict=True)}
+        if group:
+            before = self._watching.states()
+            self._parts.heard(verdict)
+            changed = self._watching.changed_since(before)
+        else:
+            changed = self._watching.heard(verdict)
         for episode in verdict.episodes:
-            member = self._watching.members.get(episode.series)
-            targets = self._watching.targets_of(episode.series)
+            whose = self._parts.whose(episode) if group else (self._watching.members.get(episode.series), episode)
+            member, told = whose or (None, episode)
+            targets = self._watching.targets_of(member.series) if member is not None else []
             if member is not None and targets:
-                self._anomalies.heard(episode, member, targets[0], bands.get(episode.series))
+                expected = (member.low, member.high) if member.low.size else None
+                self._anomalies.heard(told, member, targets[0], expected)
         for number in changed:
             self._changed(self._watching.get(number))
 
@@ -402,9 +418,14 @@ class Daemon:
     def manager(self) -> ManagerView:
         """Return the daemon as a whole."""
         detectors = tuple(DetectorView(e.name, e.state, e.why) for e in self._evidences)
-        units = {metric.name: metric.sample_unit for metric in self._sampler.metrics}
         return ManagerView(
-            __version__, self._hooks(), detectors, self._losses.counts(), self._cost.values(), self._worker.state, units
+            __version__,
+            self._hooks(),
+            detectors,
+            self._losses.counts(),
+            self._cost.values(),
+            self._worker.state,
+            dict(self._units),
         )
 
     def targets(self) -> Sequence[TargetView]:
@@ -462,10 +483,10 @@ class Daemon:
             self._watching.get(target)  # it has none yet, or there is no such target
         known = [metric.name for metric in self._sampler.metrics]
         for name in metrics:
-            metric, colon, part = name.partition(":")
-            if metric not in known:
+            metric, part = split(name)
+            if metric not in self._units and metric not in self._history.names():
                 raise InvalidArgument(f"no metric {metric!r}")
-            if colon and part not in PARTS:
+            if part not in PARTS:
                 raise InvalidArgument(f"{name!r} ends with {part!r}, expected one of {', '.join(filter(None, PARTS))}")
         return self._history.series(target, metrics or known, since_us, max_points)
 
@@ -520,7 +541,7 @@ class Daemon:
     # ---- within
 
     def _setup(self) -> Setup:
-        return Setup(self._sampler.metrics, self._config.interval_s, self._config.detection)
+        return Setup({"": self._sampler.metrics, **GROUPS}, self._config.interval_s, self._config.detection)
 
     def _hooks(self) -> tuple[HookView, ...]:
         return (*self._sampler.hooks, self.instruments.hook())
@@ -568,6 +589,11 @@ class Daemon:
         self._bus.target_changed(self._watching.view(target), ["State", "Processes"])
         self._tell_status()
 
+    def _evidence_of_parts(self, series: int, times_us: Sequence[int]) -> Mapping[str, Any]:
+        """Return what the parts of a process did at these instants."""
+        member = self._watching.members.get(series)
+        return {} if member is None else self._parts.evidence(member, times_us)
+
     def _say_status(self) -> str:
         states = [self._watching.state(target) for target in self._watching]
         told = [
@@ -601,7 +627,7 @@ def _write_watches(path: Path, value: object) -> None:
 async def serve(options: Options, config: Config, journal: Journal) -> None:
     """Load, attach, and serve until told to stop; raises :class:`OsdetectorError` where that can't be."""
     sampler = await asyncio.to_thread(
-        lambda: Sampler.open(max_processes=config.max_processes, max_threads=config.max_threads)
+        lambda: Sampler.open(max_processes=config.max_processes, max_threads=config.max_threads, cpu=config.cpu)
     )
     daemon = Daemon(options, config, sampler, journal)
     await daemon.run()

@@ -89,10 +89,18 @@ class Evidence:
         All probes now.
     happenings
         What went on.
+    of_parts
+        What the parts of a process, given by its series, did at some instants, by name of the metric.
     """
 
-    def __init__(self, calls: Calls, probes: Callable[[], Iterable[ProbeView]], happenings: Happenings) -> None:
-        self._calls, self._probes, self._happenings = calls, probes, happenings
+    def __init__(
+        self,
+        calls: Calls,
+        probes: Callable[[], Iterable[ProbeView]],
+        happenings: Happenings,
+        of_parts: Callable[[int, Sequence[int]], Mapping[str, Any]] = lambda series, times_us: {},
+    ) -> None:
+        self._calls, self._probes, self._happenings, self._of_parts = calls, probes, happenings, of_parts
         self._past: deque[tuple[int, NDArray[np.uint64], NDArray[np.float32]]] = deque(maxlen=ROWS)
         self._snapshots: deque[_Snapshot] = deque(maxlen=MOST_SNAPSHOTS)
         self._open: dict[int, _Open] = {}
@@ -158,7 +166,8 @@ class Evidence:
             low, high = (float(end[at]) for end in expected) if expected is not None else (np.nan, np.nan)
             band = [max(0.0, low), max(0.0, high)] if np.isfinite(low) and np.isfinite(high) else None
             metrics[metric.name] = {"unit": metric.sample_unit, "values": values, "expected": band}
-        return {"time_us": [us for us, _ in past], "metrics": metrics}
+        times_us = [us for us, _ in past]
+        return {"time_us": times_us, "metrics": {**metrics, **self._of_parts(series, times_us)}}
 
     def _changed(self, number: int) -> dict[str, Any]:
         """Return what changed with an anomaly."""

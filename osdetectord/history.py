@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -43,6 +43,8 @@ _MOST_UNWRITTEN = 1000
 _SLICES = 20
 """What is dropped at once for want of room is this part of the time that the history spans."""
 _MOST_IN_MEMORY = 16 << 20
+_MOST_COLUMNS = 1000
+"""Sets of columns whose numbers are remembered."""
 _NOT_WHOLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -73,7 +75,9 @@ class History:
     def __init__(self, path: Path | None, metrics: Sequence[str]) -> None:
         self._path = path
         self._db = _connect(path)
-        self._columns = self._number(metrics)
+        self._metrics = tuple(metrics)
+        self._numbers: dict[tuple[str, ...], int] = {}
+        self._columns = self._number(self._metrics)
         self._waiting: list[tuple[int, int, int, int, int, bytes]] = []
         self._unwritten: dict[int, tuple[AnomalyView, bytes | None]] = {}
         self.lost_rows = 0
@@ -103,9 +107,19 @@ class History:
 
     # ---- samples
 
-    def add(self, target: int, time_us: int, row: NDArray[np.float64]) -> None:
-        """Queue a row of samples, shape ``(metrics,)``; :meth:`flush` writes it."""
-        self._waiting.append((0, 0, target, time_us, self._columns, row.astype("<f4").tobytes()))
+    def add(
+        self, target: int, time_us: int, row: NDArray[np.float64], others: Mapping[str, float] | None = None
+    ) -> None:
+        """Queue a row of samples, shape ``(metrics,)``, and those of other metrics; :meth:`flush` writes it."""
+        columns = self._columns
+        if others:
+            try:
+                columns = self._number((*self._metrics, *others))
+                row = np.concatenate((row, list(others.values())))
+            except sqlite3.Error:
+                # columns that are new, and a disk that takes nothing: what is always there is written when it does
+                pass
+        self._waiting.append((0, 0, target, time_us, columns, row.astype("<f4").tobytes()))
 
     def add_expected(self, target: int, time_us: int, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
         """Queue the range that was expected of each metric; it stands for the finest step."""
@@ -195,7 +209,7 @@ class History:
         A name is a metric's, or that with ``:min`` or ``:max`` for the extremes of what a point stands for, or with
         ``:low`` or ``:high`` for the range that was expected.  NaN is left out.
         """
-        wanted = [(name, *_split(name)) for name in metrics]
+        wanted = [(name, *split(name)) for name in metrics]
         names = list(dict.fromkeys(metric for _, metric, _ in wanted))
         found = {
             band: self._read(target, band, since_us, names)
@@ -221,6 +235,11 @@ class History:
     def knows(self, target: int) -> bool:
         """Return whether there are samples of a target, which may be watched no more."""
         return self._db.execute("SELECT 1 FROM row WHERE target = ? LIMIT 1", (target,)).fetchone() is not None
+
+    def names(self) -> frozenset[str]:
+        """Return the metrics of which there are, or were, samples."""
+        found = self._db.execute("SELECT names FROM columns").fetchall()
+        return frozenset(name for (text,) in found for name in str(text).split("\n"))
 
     # ---- anomalies
 
@@ -294,11 +313,18 @@ class History:
 
     # ---- within
 
-    def _number(self, metrics: Sequence[str]) -> int:
+    def _number(self, metrics: tuple[str, ...]) -> int:
+        known = self._numbers.get(metrics)
+        if known is not None:
+            return known
         text = "\n".join(metrics)
         with self._db:
             self._db.execute("INSERT OR IGNORE INTO columns (names) VALUES (?)", (text,))
-        return int(self._db.execute("SELECT number FROM columns WHERE names = ?", (text,)).fetchone()[0])
+        found = int(self._db.execute("SELECT number FROM columns WHERE names = ?", (text,)).fetchone()[0])
+        if len(self._numbers) >= _MOST_COLUMNS:
+            self._numbers.clear()
+        self._numbers[metrics] = found
+        return found
 
     def _names(self, columns: int) -> list[str]:
         (text,) = self._db.execute("SELECT names FROM columns WHERE number = ?", (columns,)).fetchone()
@@ -422,9 +448,11 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     return db
 
 
-def _split(name: str) -> tuple[str, str]:
-    metric, _, part = name.partition(":")
-    return metric, part
+def split(name: str) -> tuple[str, str]:
+    """Return the metric of a name, and what is asked of it; a function's location has colons of its own."""
+    head, bracket, tail = name.rpartition("]")
+    metric, _, part = tail.partition(":")
+    return f"{head}{bracket}{metric}", part
 
 
 def _view(text: str) -> AnomalyView:

@@ -27,8 +27,9 @@ from osdetectord.errors import (
 )
 from osdetectord.follower import Follower
 from osdetectord.logger import get_logger
+from osdetectord.measured import CallSums, Measured
 from osdetectord.probing import probes
-from osdetectord.probing.probes import CALL, DEFAULT_BUDGET, Detached, Probes, TraceLine
+from osdetectord.probing.probes import CALL, DEFAULT_BUDGET, Detached, Probes, ProbeTotal, TraceLine
 from osdetectord.record import Record
 from osdetectord.sampler import Exited, ProcessSeries, Tick
 
@@ -184,6 +185,7 @@ class _Look:
     at_ns: int
     found: _Found
     detached: Sequence[Detached]
+    totals: Sequence[ProbeTotal]
     views: Mapping[int, probes.ProbeView]
     lost: Mapping[str, int]
 
@@ -226,6 +228,7 @@ class Instruments:
         self._one = asyncio.Lock()
         self._needed = asyncio.Event()
         self._looks = 0
+        self._sums = CallSums()
 
     # ---- life
 
@@ -269,6 +272,15 @@ class Instruments:
         if series in self._adding or series in self._coming:
             return True
         return any(series in instrument.series for instrument in self._all.values())
+
+    def measured(self) -> list[Measured]:
+        """Return what the probed functions did since the last time, in each process."""
+        probed = {number: one for number, one in self._all.items() if not one.is_trace}
+        places = {
+            number: [place.pid for place in one.inner.attachments if not place.trouble]
+            for number, one in probed.items()
+        }
+        return self._sums.take({number: one.asked for number, one in probed.items()}, places)
 
     # ---- asked by the bus
 
@@ -440,6 +452,7 @@ class Instruments:
         look = await asyncio.to_thread(self._look, news, joined, self._followed())
         self._causes = look.lost
         self._deliver(look.found)
+        self._sums.heard(look.totals)
         for number, instrument in self._all.items():
             instrument.inner = look.views.get(number, instrument.inner)
             instrument.counts.append((look.at_ns, instrument.inner.entries))
@@ -491,7 +504,7 @@ class Instruments:
         )
         found = _Found.of(tick.calls, tick.lines, followed)
         views = {view.number: view for view in self._manager.list()}
-        return _Look(now_ns, found, tick.detached, views, self._manager.lost())
+        return _Look(now_ns, found, tick.detached, tick.totals, views, self._manager.lost())
 
     def _tell_changes(self) -> None:
         for view in self.views():

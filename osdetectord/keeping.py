@@ -45,7 +45,7 @@ class Keeping:
             row = watching.row(target)
             if row is None:
                 continue
-            self._history.add(target.number, now_us, row)
+            self._history.add(target.number, now_us, row, watching.of_parts(target))
             if due and (expected := watching.expected(target)) is not None:
                 self._history.add_expected(target.number, now_us, *expected)
 

@@ -21,39 +21,44 @@ from osdetectord.sample import Frame
 from osdetectord.verdict import EvidenceState, Verdict
 from osdetectord.wire import Message, encode
 
-PROTOCOL = 1
+PROTOCOL = 2
 _COLUMNS = 4  # score, p-value, progress, alarm stand before the expected range
 _T = TypeVar("_T")
 
 
-def start(metrics: Sequence[Metric], interval_s: float, detection: Mapping[str, Any]) -> bytes:
-    """Begin: what the columns are and how to detect."""
-    rows = [[m.name, m.unit, m.kind.value, m.help] for m in metrics]
-    fields = {"protocol": PROTOCOL, "metrics": rows, "interval_s": interval_s, "detection": dict(detection)}
+def start(groups: Mapping[str, Sequence[Metric]], interval_s: float, detection: Mapping[str, Any]) -> bytes:
+    """Begin: what the columns of each group of series are, and how to detect.
+
+    The group without a name are the processes.
+    """
+    rows = {name: [[m.name, m.unit, m.kind.value, m.help] for m in metrics] for name, metrics in groups.items()}
+    fields = {"protocol": PROTOCOL, "groups": rows, "interval_s": interval_s, "detection": dict(detection)}
     return encode("start", fields)
 
 
-def read_start(message: Message) -> tuple[tuple[Metric, ...], float, Mapping[str, Any]]:
-    """Return metrics, interval and the detector's settings."""
+def read_start(message: Message) -> tuple[Mapping[str, tuple[Metric, ...]], float, Mapping[str, Any]]:
+    """Return the metrics of each group, interval and the detector's settings."""
     protocol = message.fields.get("protocol")
     if protocol != PROTOCOL:
         raise WireError(f"protocol {protocol!r}, this detector speaks {PROTOCOL}")
-    metrics = _checked(message, lambda f: tuple(Metric(str(n), str(u), Kind(k), str(h)) for n, u, k, h in f["metrics"]))
+    groups = _checked(message, lambda f: {str(name): _metrics(rows) for name, rows in f["groups"].items()})
+    if "" not in groups:
+        raise WireError("start tells no metrics of processes")
     return (
-        metrics,
+        groups,
         _checked(message, lambda f: float(f["interval_s"])),
         _checked(message, lambda f: dict(f["detection"])),
     )
 
 
-def add(series: int, program: str) -> bytes:
-    """Watch one more series, of this program."""
-    return encode("add", {"series": series, "program": program})
+def add(series: int, program: str, group: str = "") -> bytes:
+    """Watch one more series of a group, of this program."""
+    return encode("add", {"series": series, "program": program, "group": group})
 
 
-def read_add(message: Message) -> tuple[int, str]:
-    """Return series and program."""
-    return _checked(message, lambda f: (_whole(f["series"]), str(f["program"])))
+def read_add(message: Message) -> tuple[int, str, str]:
+    """Return series, program and group."""
+    return _checked(message, lambda f: (_whole(f["series"]), str(f["program"]), str(f["group"])))
 
 
 def remove(series: int) -> bytes:
@@ -76,19 +81,21 @@ def read_mark(message: Message) -> tuple[int, bool | None]:
     return _checked(message, lambda f: (_whole(f["episode"]), None if f["useful"] is None else bool(f["useful"])))
 
 
-def frame(value: Frame) -> bytes:
-    """Carry one row of samples of each series."""
-    fields = {"time_ns": value.time_ns, "interval_s": value.interval_s, "series": value.series.tolist()}
-    return encode("frame", fields, value.values)
+def frame(value: Frame, group: str = "") -> bytes:
+    """Carry one row of samples of each series of a group."""
+    times = {"time_ns": value.time_ns, "interval_s": value.interval_s}
+    return encode("frame", {"group": group, **times, "series": value.series.tolist()}, value.values)
 
 
-def read_frame(message: Message, metrics: tuple[Metric, ...]) -> Frame:
-    """Return the frame; its columns are those that ``start`` told."""
+def read_frame(message: Message, groups: Mapping[str, tuple[Metric, ...]]) -> tuple[str, Frame]:
+    """Return group and frame; its columns are those that ``start`` told."""
     series = _series(message)
+    group = _group(message, groups)
+    metrics = groups[group]
     if message.block.shape != (len(series), len(metrics)):
         raise WireError(f"frame of {len(series)} series and {len(metrics)} metrics has shape {message.block.shape}")
     times = _checked(message, lambda f: (_whole(f["time_ns"]), float(f["interval_s"])))
-    return Frame(times[0], times[1], series, metrics, message.block)
+    return group, Frame(times[0], times[1], series, metrics, message.block)
 
 
 def ready(evidences: Sequence[EvidenceState]) -> bytes:
@@ -124,16 +131,17 @@ def read_cost(message: Message) -> tuple[float, float]:
     return _checked(message, lambda f: (_finite(f["rss_bytes"]), _finite(f["cpu_s"])))
 
 
-def verdict(value: Verdict) -> bytes:
-    """Carry what a frame means."""
+def verdict(value: Verdict, group: str = "") -> bytes:
+    """Carry what a frame of a group means."""
     head = np.column_stack([value.score, value.p_value, value.progress, value.alarm.astype(np.float64)])
-    fields = {"series": value.series.tolist(), "episodes": [_plain(e) for e in value.episodes]}
+    fields = {"group": group, "series": value.series.tolist(), "episodes": [_plain(e) for e in value.episodes]}
     return encode("verdict", fields, np.hstack([head, value.low, value.high]))
 
 
-def read_verdict(message: Message, metric_names: Sequence[str]) -> Verdict:
-    """Return the verdict; every number in it is checked against its contract."""
-    series, block, width = _series(message), message.block, len(metric_names)
+def read_verdict(message: Message, groups: Mapping[str, Sequence[Metric]]) -> tuple[str, Verdict]:
+    """Return group and verdict; every number in it is checked against its contract."""
+    group = _group(message, groups)
+    series, block, width = _series(message), message.block, len(groups[group])
     if block.shape != (len(series), _COLUMNS + 2 * width):
         raise WireError(f"verdict on {len(series)} series and {width} metrics has shape {block.shape}")
     score, p_value, progress = block[:, 0], block[:, 1], block[:, 2]
@@ -141,10 +149,10 @@ def read_verdict(message: Message, metric_names: Sequence[str]) -> Verdict:
         raise WireError("verdict has a score that is not a number from 0")
     if not ((p_value >= 0) & (p_value <= 1) & (progress >= 0) & (progress <= 1)).all():
         raise WireError("verdict has a p-value or progress outside 0 to 1")
-    known = frozenset(metric_names)
+    known = frozenset(metric.name for metric in groups[group])
     episodes = _checked(message, lambda f: tuple(_episode(e, known) for e in f["episodes"]))
     low, high = block[:, _COLUMNS : _COLUMNS + width], block[:, _COLUMNS + width :]
-    return Verdict(series, score, p_value, progress, block[:, 3] > 0, low, high, episodes)
+    return group, Verdict(series, score, p_value, progress, block[:, 3] > 0, low, high, episodes)
 
 
 def _plain(episode: Episode) -> dict[str, object]:
@@ -178,6 +186,17 @@ def _blame(value: Mapping[str, Any], known: frozenset[str]) -> Blame:
         _finite(value["high"]),
         _whole(value["onset_ns"]),
     )
+
+
+def _metrics(rows: Sequence[Sequence[str]]) -> tuple[Metric, ...]:
+    return tuple(Metric(str(n), str(u), Kind(k), str(h)) for n, u, k, h in rows)
+
+
+def _group(message: Message, groups: Mapping[str, object]) -> str:
+    name = _checked(message, lambda f: str(f["group"]))
+    if name not in groups:
+        raise WireError(f"{message.type} of an unknown group {name!r}")
+    return name
 
 
 def _series(message: Message) -> NDArray[np.uint64]:

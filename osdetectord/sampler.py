@@ -31,6 +31,7 @@ from osdetectord.polling import UNKNOWN_CODE, Polling
 from osdetectord.process import Process, ProcessInfo
 from osdetectord.sample import Frame
 from osdetectord.series import Rates
+from osdetectord.top import Top
 
 REMEMBERED = 4096
 """Ended processes whose series children may still name as their parent's."""
@@ -41,7 +42,13 @@ PATIENCE_TICKS = 5
 SWEEP_TICKS = 60
 
 # by rank of the cpu collector's hook, where /proc serves it
-CPU_OF_RANK: dict[int, tuple[Metric, ...]] = {1: (ON_CPU, RUN_QUEUE, VOLUNTARY, INVOLUNTARY), 2: (ON_CPU,)}
+CPU_OF_RANK: dict[int, tuple[Metric, ...]] = {
+    1: (ON_CPU, RUN_QUEUE, VOLUNTARY, INVOLUNTARY),
+    2: (ON_CPU,),
+    3: (ON_CPU,),
+}
+CPU_SOURCES = {"bcc": 0, "stat": 1, "top": 3}
+"""What may be asked for as the source of CPU time -> rank of the cpu collector's hook."""
 
 PROC_HOOKS = (
     HookView("memory", "/proc/PID/stat, statm", 0, ""),
@@ -134,6 +141,7 @@ class _Entry:
     from_birth: bool
     execs: int
     files: proc.Files | None = None
+    top: Any = None
     base: NDArray[np.float64] | None = None
     last: NDArray[np.float64] | None = None
     stuck: int = 0
@@ -143,10 +151,19 @@ class Sampler:
     """Watches processes and their children, and samples them.
 
     ``tick`` and ``syscalls`` are called by one thread; ``add`` and ``remove`` may be called by another.
+
+    Parameters
+    ----------
+    kernel
+        Watches and counts.
+    max_processes
+        Bound on the processes that are watched at once.
+    top
+        Reads CPU times where they are asked of psutil.
     """
 
-    def __init__(self, kernel: Kernel | Polling, max_processes: int) -> None:
-        self._kernel = kernel
+    def __init__(self, kernel: Kernel | Polling, max_processes: int, top: Top | None = None) -> None:
+        self._kernel, self._top = kernel, top
         self._max = max_processes
         self._lock = threading.RLock()
         self._fds_told = proc.fd_count_is_told()
@@ -177,17 +194,23 @@ class Sampler:
         max_threads: int = MAX_THREADS,
         log_pages: int = SMALLEST_PAGES,
         collectors: Collection[str] | None = None,
+        cpu: str = "bcc",
     ) -> Sampler:
         """Load the kernel part; what can't be served by it is served by /proc, and ``hooks`` say why.
 
         ``log_pages`` is the size of the ring for :meth:`log_syscalls`; ``collectors`` are the names of those that
-        are wanted, None means all.
+        are wanted, None means all; ``cpu`` is one of :data:`CPU_SOURCES`.
 
         Raises
         ------
+        ConfigError
+            If ``cpu`` asks for psutil, and it is not installed.
         LoadError
             If nothing can serve: /proc is not that of this process's pid namespace.
         """
+        top = Top() if cpu == "top" else None
+        if cpu != "bcc":
+            collectors = {c.name for c in COLLECTORS if collectors is None or c.name in collectors} - {"cpu"}
         try:
             own = os.readlink("/proc/self")
         except OSError as error:
@@ -208,7 +231,9 @@ class Sampler:
                 # without it nobody tells when a thread ends, and its id comes to mean another
                 kernel.close()
                 kernel = Polling(why)
-        return cls(kernel, max_processes)
+        if cpu != "bcc":
+            kernel.ranks = {**kernel.ranks, "cpu": (CPU_SOURCES[cpu], f"the configuration says cpu: {cpu}")}
+        return cls(kernel, max_processes, top)
 
     def _by_kernel(self, collector: str) -> bool:
         rank = self._kernel.ranks[collector][0]
@@ -278,6 +303,8 @@ class Sampler:
 
     def _open_files(self, entry: _Entry) -> None:
         try:
+            if self._top is not None:
+                entry.top = self._top.open(entry.about.info.process.pid)
             entry.files = proc.Files(entry.about.info.process, self._fds_told)
         except NoSuchProcess:
             pass
@@ -413,7 +440,7 @@ class Sampler:
                 self._open_files(entry)
             if entry.files is not None:
                 try:
-                    rest[index] = self._proc_row(entry.files)
+                    rest[index] = self._proc_row(entry, entry.files)
                 except NoSuchProcess:
                     entry.files.close()
                     entry.files = None
@@ -428,10 +455,12 @@ class Sampler:
                     entry.last = out[index]
         return out
 
-    def _proc_row(self, files: proc.Files) -> list[float]:
+    def _proc_row(self, entry: _Entry, files: proc.Files) -> list[float]:
         values = files.read()
         if not self._proc_cpu:
             return values
+        if self._top is not None:
+            return [self._top.seconds(entry.top), *values]
         if len(self._proc_cpu) == 1:
             return [values[0] + values[1], *values]
         return [*files.scheduled(), *values]

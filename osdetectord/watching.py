@@ -25,6 +25,7 @@ from osdetectord.errors import (
     Unsupported,
 )
 from osdetectord.matching import Matcher, user_id
+from osdetectord.measured import GROUPS, LARGEST
 from osdetectord.process import Process
 from osdetectord.sampler import Exited, ProcessSeries
 from osdetectord.target import Spec, SpecKind, parse_spec
@@ -56,6 +57,24 @@ class Units(Protocol):
 
 
 @dataclass(slots=True)
+class Part:
+    """A function of a process that is probed, or its allocations: a series of its own for the detector."""
+
+    series: int
+    group: str
+    label: str
+    names: tuple[str, ...]
+    """How people call its metrics."""
+    values: tuple[float, ...] = ()
+    """Newest samples, NaN where missing."""
+    score: float = 0.0
+    alarm: bool = False
+    low: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """The range that is expected of each metric, empty or NaN while learning."""
+    high: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+
+@dataclass(slots=True)
 class Member:
     """A watched process, and what the detector said of it last."""
 
@@ -75,11 +94,24 @@ class Member:
     """The range that is expected of each metric, empty or NaN while learning."""
     high: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
+    parts: dict[int, Part] = field(default_factory=dict)
+    """By series."""
+
+    @property
+    def anomalous(self) -> bool:
+        """Whether it, or a part of it, is out of order now."""
+        return self.alarm or any(part.alarm for part in self.parts.values())
+
+    @property
+    def loudest(self) -> float:
+        """The highest score, of it and of its parts."""
+        return max(self.score, *(part.score for part in self.parts.values())) if self.parts else self.score
+
     def view(self) -> ProcessView:
         """Return it as the bus shows it."""
-        state = "anomalous" if self.alarm else "normal" if self.progress >= 1 else "learning"
+        state = "anomalous" if self.anomalous else "normal" if self.progress >= 1 else "learning"
         start_us = wall.of_start_us(self.process.start_ticks, _TICKS_PER_S)
-        return ProcessView(self.process.pid, start_us, self.comm, state, self.score, self.progress)
+        return ProcessView(self.process.pid, start_us, self.comm, state, self.loudest, self.progress)
 
 
 @dataclass(slots=True)
@@ -265,7 +297,7 @@ class Watching:
 
     def heard(self, verdict: Verdict) -> set[int]:
         """Note the detector's newest word; returns the numbers of the targets whose state changed."""
-        before = {number: self.state(target) for number, target in self.targets.items()}
+        before = self.states()
         columns = (verdict.score, verdict.p_value, verdict.progress, verdict.alarm)
         for at, (series, score, p_value, progress, alarm) in enumerate(
             zip(verdict.series.tolist(), *(column.tolist() for column in columns), strict=True)
@@ -274,7 +306,15 @@ class Watching:
             if member is not None:
                 member.score, member.p_value, member.progress, member.alarm = score, p_value, progress, alarm
                 member.low, member.high = verdict.low[at], verdict.high[at]
-        return {number for number, target in self.targets.items() if self.state(target) != before[number]}
+        return self.changed_since(before)
+
+    def states(self) -> dict[int, str]:
+        """Return the state of each target."""
+        return {number: self.state(target) for number, target in self.targets.items()}
+
+    def changed_since(self, before: Mapping[int, str]) -> set[int]:
+        """Return the numbers of the targets that are in another state than they were."""
+        return {number for number, state in self.states().items() if state != before.get(number)}
 
     # ---- shown
 
@@ -291,7 +331,7 @@ class Watching:
         if not target.members:
             return "gone" if target.spec.kind is SpecKind.PID else "waiting"
         members = [self.members[series] for series in target.members]
-        if any(member.alarm for member in members):
+        if any(member.anomalous for member in members):
             return "anomalous"
         return "normal" if any(member.progress >= 1 for member in members) else "learning"
 
@@ -299,6 +339,7 @@ class Watching:
         """Return it as the bus shows it."""
         members = sorted((self.members[series] for series in target.members), key=lambda member: member.process.pid)
         row = self.row(target)
+        measured = () if row is None else zip(self._metrics, row.tolist(), strict=True)
         return TargetView(
             number=target.number,
             spec=str(target.spec),
@@ -307,10 +348,10 @@ class Watching:
             persistent=target.persistent,
             follow_children=target.follow_children,
             muted_until_us=target.muted_until_us,
-            score=max((member.score for member in members), default=0.0),
+            score=max((member.loudest for member in members), default=0.0),
             progress=max((member.progress for member in members), default=0.0),
             processes=tuple(member.view() for member in members),
-            latest={} if row is None else {n: v for n, v in zip(self._metrics, row.tolist(), strict=True) if v == v},
+            latest={n: v for n, v in (*measured, *self.of_parts(target).items()) if v == v},
         )
 
     def row(self, target: Target) -> NDArray[np.float64] | None:
@@ -320,6 +361,20 @@ class Watching:
             return None
         table = np.array(rows)
         return np.where(np.isnan(table).all(axis=0), np.nan, np.nansum(table, axis=0))
+
+    def of_parts(self, target: Target) -> dict[str, float]:
+        """Return the newest samples of the parts of the target's processes, by name, NaN where missing.
+
+        Quantiles are those of the process with the largest, everything else is summed.
+        """
+        out: dict[str, float] = {}
+        for series in target.members:
+            for part in self.members[series].parts.values():
+                for metric, name, value in zip(GROUPS[part.group], part.names, part.values, strict=False):
+                    known = out.get(name, np.nan)
+                    both = max(known, value) if metric.name in LARGEST else known + value
+                    out[name] = both if known == known and value == value else value if value == value else known
+        return out
 
     def expected(self, target: Target) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Return the range expected of each metric, summed over the target's processes, shape ``(metrics,)`` each.

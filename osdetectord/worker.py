@@ -12,7 +12,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -24,6 +25,7 @@ from osdetectord.journal import Journal
 from osdetectord.logger import get_logger
 from osdetectord.metric import Metric
 from osdetectord.notify import Notifier
+from osdetectord.verdict import Verdict
 from osdetectord.wire import Decoder, Message
 
 _FIRST_PASSED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
@@ -36,14 +38,15 @@ logger = get_logger()
 
 
 class Session:
-    """One connection of the daemon: an engine, from ``start`` until the connection ends."""
+    """One connection of the daemon: an engine for each group of series, from ``start`` until the connection ends."""
 
     def __init__(self, connection: socket.socket, state_dir: Path | None, alive: Callable[[], None]) -> None:
         self._connection = connection
         self._state_dir = state_dir
         self._alive = alive
-        self._engine: Engine | None = None
-        self._metrics: tuple[Metric, ...] = ()
+        self._engines: dict[str, Engine] = {}
+        self._make: Callable[[str], Engine] | None = None
+        self._groups: Mapping[str, tuple[Metric, ...]] = {}
         self._saved_s = time.monotonic()
         self._told_s = 0.0
 
@@ -74,31 +77,56 @@ class Session:
         if message.type == "start":
             self._start(message)
             return
-        engine = self._engine
-        if engine is None:
+        if self._make is None:
             raise WireError(f"{message.type} before start")
         if message.type == "frame":
-            self._send(messages.verdict(engine.step(messages.read_frame(message, self._metrics))))
+            group, frame = messages.read_frame(message, self._groups)
+            self._send(messages.verdict(self._numbered(group, self._engine(group).step(frame)), group))
             self._chores()
         elif message.type == "add":
-            engine.add(*messages.read_add(message))
+            series, program, group = messages.read_add(message)
+            self._engine(group).add(series, program)
         elif message.type == "remove":
-            engine.remove(messages.read_remove(message))
+            series = messages.read_remove(message)
+            for engine in self._engines.values():
+                engine.remove(series)
         elif message.type == "mark":
-            engine.mark(*messages.read_mark(message))
+            episode, useful = messages.read_mark(message)
+            own, at = divmod(episode, len(self._groups))
+            self._engine(list(self._groups)[at]).mark(own, useful)
         else:
             raise WireError(f"unknown message {message.type!r}")
 
     def _start(self, message: Message) -> None:
-        self._metrics, interval_s, detection = messages.read_start(message)
+        groups, interval_s, detection = messages.read_start(message)
         try:
             settings = Settings.parse(detection)
         except ConfigError as error:
             self._send(messages.refused(str(error)))
             return
         self._save()
-        self._engine = Engine(settings, self._metrics, interval_s, self._state_dir)
-        self._send(messages.ready(self._engine.evidences))
+        self._groups, self._engines = groups, {}
+
+        def make(group: str) -> Engine:
+            # what is learnt of a program as a whole stands at the top
+            state_dir = self._state_dir / group if self._state_dir is not None else None
+            return Engine(settings, groups[group], interval_s, state_dir)
+
+        self._make = make
+        self._send(messages.ready(self._engine("").evidences))
+
+    def _engine(self, group: str) -> Engine:
+        """Return the engine of a group; one that nobody needs is not made."""
+        if group not in self._groups or self._make is None:
+            raise WireError(f"unknown group {group!r}")
+        if group not in self._engines:
+            self._engines[group] = self._make(group)
+        return self._engines[group]
+
+    def _numbered(self, group: str, verdict: Verdict) -> Verdict:
+        """Make the numbers of episodes, which each engine gives from 1 on, those of one sequence."""
+        count, at = len(self._groups), list(self._groups).index(group)
+        return replace(verdict, episodes=tuple(replace(e, number=e.number * count + at) for e in verdict.episodes))
 
     def _send(self, data: bytes) -> None:
         self._connection.settimeout(None)
@@ -115,11 +143,13 @@ class Session:
 
     def _save(self) -> None:
         self._saved_s = time.monotonic()
-        if self._engine is not None and self._state_dir is not None:
-            try:
-                self._engine.save()
-            except OSError as error:
-                logger.warning("what was learnt can't be saved in %s: %s", self._state_dir, error)
+        if self._state_dir is None:
+            return
+        try:
+            for engine in self._engines.values():
+                engine.save()
+        except OSError as error:
+            logger.warning("what was learnt can't be saved in %s: %s", self._state_dir, error)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,16 +34,19 @@ class WorkerListener(Protocol):
     """What the daemon hears of its detector."""
 
     def worker_ready(self, evidences: tuple[EvidenceState, ...]) -> None: ...
-    def worker_verdict(self, verdict: Verdict) -> None: ...
+    def worker_verdict(self, verdict: Verdict, group: str) -> None: ...
     def worker_lost(self, why: str, asked: bool) -> None:
         """The detector is gone, with all that it had open; ``asked`` where we let it go ourselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a detector must know before the first frame."""
+    """What a detector must know before the first frame.
 
-    metrics: tuple[Metric, ...]
+    ``groups`` are the metrics of each group of series; the one without a name are the processes.
+    """
+
+    groups: Mapping[str, tuple[Metric, ...]]
     interval_s: float
     detection: Mapping[str, Any]
 
@@ -64,7 +67,7 @@ class WorkerClient:
 
     def __init__(self, path: str | None, state_dir: str | None, setup: Setup, listener: WorkerListener) -> None:
         self._path, self._state_dir, self._setup, self._listener = path, state_dir, setup, listener
-        self._programs: dict[int, str] = {}
+        self._programs: dict[int, tuple[str, str]] = {}
         self._control: deque[bytes] = deque()
         self._frames: deque[bytes] = deque()
         self._owed: deque[float] = deque()
@@ -79,10 +82,10 @@ class WorkerClient:
         self.rss_bytes = self.cpu_s = 0.0
         """What the detector says that it uses."""
 
-    def add(self, series: int, program: str) -> None:
-        """Have the detector watch a series."""
-        self._programs[series] = program
-        self._tell(messages.add(series, program))
+    def add(self, series: int, program: str, group: str = "") -> None:
+        """Have the detector watch a series of a group."""
+        self._programs[series] = (program, group)
+        self._tell(messages.add(series, program, group))
 
     def remove(self, series: int) -> None:
         """Have the detector forget a series."""
@@ -93,15 +96,15 @@ class WorkerClient:
         """Hand on the user's word; None takes it back."""
         self._tell(messages.mark(episode, useful))
 
-    def send(self, frame: Frame) -> None:
-        """Queue one frame; never waits."""
+    def send(self, frame: Frame, group: str = "") -> None:
+        """Queue one frame of a group; never waits."""
         if not self._connected:
             self.dropped_frames += 1
             return
         if len(self._frames) >= MAX_WAITING_FRAMES:
             self._frames.popleft()
             self.dropped_frames += 1
-        self._frames.append(messages.frame(frame))
+        self._frames.append(messages.frame(frame, group))
         self._wake.set()
 
     def reconfigure(self, setup: Setup) -> None:
@@ -172,12 +175,11 @@ class WorkerClient:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         setup = self._setup
-        writer.write(messages.start(setup.metrics, setup.interval_s, setup.detection))
-        for series, program in self._programs.items():
-            writer.write(messages.add(series, program))
+        writer.write(messages.start(setup.groups, setup.interval_s, setup.detection))
+        for series, (program, group) in self._programs.items():
+            writer.write(messages.add(series, program, group))
         self._connected = True
-        names = [metric.name for metric in setup.metrics]
-        receiving = asyncio.ensure_future(self._receive(reader, names))
+        receiving = asyncio.ensure_future(self._receive(reader, setup.groups))
         try:
             while not receiving.done() and not self._restart:
                 self.progress_s = time.monotonic()
@@ -206,20 +208,20 @@ class WorkerClient:
         if self._owed and time.monotonic() - self._owed[0] > _SILENCE_S:
             raise WireError(f"no verdict for {_SILENCE_S:.0f} s")
 
-    async def _receive(self, reader: asyncio.StreamReader, names: Sequence[str]) -> str:
+    async def _receive(self, reader: asyncio.StreamReader, groups: Mapping[str, tuple[Metric, ...]]) -> str:
         decoder = Decoder()
         while data := await reader.read(_READ_BYTES):
             for message in decoder.feed(data):
-                self._handle(message, names)
+                self._handle(message, groups)
         return "connection closed by the detector"
 
-    def _handle(self, message: Message, names: Sequence[str]) -> None:
+    def _handle(self, message: Message, groups: Mapping[str, tuple[Metric, ...]]) -> None:
         if message.type == "verdict":
-            verdict = messages.read_verdict(message, names)
+            group, verdict = messages.read_verdict(message, groups)
             if self._owed:
                 self._owed.popleft()
             self._wake.set()
-            self._listener.worker_verdict(verdict)
+            self._listener.worker_verdict(verdict, group)
         elif message.type == "ready":
             self.state = "connected"
             self._listener.worker_ready(messages.read_ready(message))

@@ -40,6 +40,7 @@ class CpuCollector:
         ),
         Hook("/proc/PID/task/TID/schedstat and status", ()),
         Hook("/proc/PID/stat", ()),
+        Hook("psutil", ()),
     )
 
     def read(self, tables: Tables, serials: NDArray[np.uint64]) -> NDArray[np.float64]:

@@ -16,7 +16,14 @@ MEDIAN = Metric("function.p50", "s", Kind.GAUGE, "median duration of the interva
 TAIL = Metric("function.p99", "s", Kind.GAUGE, "99th percentile of the durations of the interval's calls")
 
 METRICS = (CALLS, DURATION, ON_CPU, MEDIAN, TAIL)
-"""What a probe gives to detection."""
+"""What a probe gives to detection, for each process."""
+
+HELD_BYTES = Metric("allocations.bytes", "bytes", Kind.GAUGE, "allocated since it is watched, and not yet freed")
+HELD_BLOCKS = Metric("allocations.blocks", "blocks", Kind.GAUGE, "blocks that these are")
+ALLOCATOR_CALLS = Metric("allocations.calls", "calls", Kind.COUNTER, "calls of the allocator")
+
+ALLOCATION_METRICS = (HELD_BYTES, HELD_BLOCKS, ALLOCATOR_CALLS)
+"""What allocations give to detection, for each process."""
 
 PROGRAMS = ("probe_enter", "probe_return", "allocation_enter", "allocation_return")
 

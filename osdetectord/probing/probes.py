@@ -106,8 +106,8 @@ class ProbeTotal:
         Time since the tick before.
     total_ns, cpu_ns
         Sums of the calls' durations and times on a CPU.
-    p50_ns, p99_ns
-        Quantiles of the durations, within a quarter; NaN without calls.
+    bucket
+        Durations; see :data:`osdetectord.collectors.uprobe.BOUNDS`.
     longest_ns
         Longest call since the probe was attached.
     """
@@ -119,9 +119,18 @@ class ProbeTotal:
     interval_s: float
     total_ns: int
     cpu_ns: int
-    p50_ns: float
-    p99_ns: float
+    bucket: NDArray[np.uint64]
     longest_ns: int
+
+    @property
+    def p50_ns(self) -> float:
+        """Median of the durations, within a quarter; NaN without calls."""
+        return uprobe.quantile(self.bucket, 0.5)
+
+    @property
+    def p99_ns(self) -> float:
+        """What one call in a hundred exceeded, within a quarter; NaN without calls."""
+        return uprobe.quantile(self.bucket, 0.99)
 
     @property
     def rate(self) -> float:
@@ -618,8 +627,7 @@ class Probes:
                         interval_s=interval_s,
                         total_ns=since["total_ns"],
                         cpu_ns=since["cpu_ns"],
-                        p50_ns=uprobe.quantile(bucket, 0.5),
-                        p99_ns=uprobe.quantile(bucket, 0.99),
+                        bucket=bucket,
                         longest_ns=int(value["longest_ns"]),
                     )
                 )

@@ -22,10 +22,10 @@ from osdetectord.collectors.cpu import CpuCollector
 from osdetectord.collectors.lifecycle import LifecycleCollector
 from osdetectord.collectors.registry import COLLECTORS
 from osdetectord.collectors.syscalls import SyscallCollector
-from osdetectord.errors import LoadError, TooManyTargets
+from osdetectord.errors import ConfigError, LoadError, TooManyTargets
 from osdetectord.polling import Polling
 from osdetectord.sampler import Sampler
-from tests.bpf.conftest import ROOT, Workload, tick, until
+from tests.bpf.conftest import ROOT, Workload, count_of, tick, until
 
 SMALL = Sizes.of(64)
 NEEDED = "+bpf,+perfmon,+sys_ptrace,+dac_read_search"
@@ -254,6 +254,35 @@ def test_polling_follows_children_and_tells_ends_without_their_cause(workload):
     assert child.root_series == child.parent_series == watched.series
     assert row[names.index("cpu.on_cpu")] * second.frame.interval_s >= 0.09
     assert {(e.series, e.code, e.signal) for e in ended} == {(watched.series, -1, 0), (child.series, -1, 0)}
+
+
+@pytest.mark.parametrize(
+    "source, hook", [("stat", "/proc/PID/task/TID/schedstat and status"), ("top", "psutil")], ids=["stat", "top"]
+)
+def test_cpu_times_are_asked_of_whom_the_configuration_names(workload, source, hook):
+    sampler = Sampler.open(max_processes=64, cpu=source)
+    names = [metric.name for metric in sampler.metrics]
+    watched = sampler.add(workload.pid)
+    tick(sampler)
+    workload.do("count 101")
+    workload.do("burn 700")
+    last = tick(sampler)
+    (served,) = [view for view in sampler.hooks if view.collector == "cpu"]
+    on_cpu = last.readings[list(last.frame.series).index(watched.series), names.index("cpu.on_cpu")]
+    calls = count_of(sampler, watched, "sched_yield")
+    sampler.close()
+
+    assert (served.hook, served.why) == (hook, f"the configuration says cpu: {source}")
+    assert "cpu.off_cpu" not in names
+    assert 0.69 < on_cpu < 3
+    # all else is served as it is without
+    assert calls == 101
+
+
+def test_without_psutil_it_is_said_who_needs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    with pytest.raises(ConfigError, match=r"cpu is 'top', expected psutil to be installed .*python3-psutil"):
+        Sampler.open(cpu="top")
 
 
 def test_the_check_tells_as_json_what_serves():

@@ -10,13 +10,12 @@ from osdetectord.anomalies import Anomalies
 from osdetectord.anomaly import Blame, Episode, EpisodeKind, Phase
 from osdetectord.errors import NoSuchTarget
 from osdetectord.history import History
-from osdetectord.metric import Kind, Metric
 from osdetectord.process import Process
 from osdetectord.record import ANOMALY_CLOSED, ANOMALY_OPENED, NEW_NORMAL
 from osdetectord.target import parse_spec
 from osdetectord.watching import Member, Target
 
-METRICS = (Metric("memory.rss", "bytes", Kind.GAUGE),)
+UNITS = {"memory.rss": "bytes"}
 EPISODE = Episode(
     4, 30, Phase.OPENED, EpisodeKind.ANOMALY, 10**9, 2 * 10**9, 2.0, 1e-4, ("level",),
     (Blame("memory.rss", 1.0, 3e6, 1e6, 2e6, 10**9),),
@@ -56,7 +55,7 @@ def all_of_it():
     records, heard, history = [], Heard(), History(None, ["memory.rss"])
     target = Target(7, parse_spec("42"), 0, True, True)
     member = Member(30, Process(42, 1), "redis", "program", 0.0)
-    anomalies = Anomalies(history, METRICS, records.append, heard, Gathered())
+    anomalies = Anomalies(history, UNITS, records.append, heard, Gathered())
 
     def say(**changes):
         anomalies.heard(replace(EPISODE, **changes), member, target, None)
@@ -136,7 +135,7 @@ def test_the_users_word_is_kept_and_reaches_the_detector_by_its_own_number(all_o
 def test_numbers_go_on_where_the_history_ends(all_of_it):
     _, say, records, heard, history, _ = all_of_it
     say()
-    again = Anomalies(history, METRICS, records.append, heard, Gathered())
+    again = Anomalies(history, UNITS, records.append, heard, Gathered())
     member = Member(31, Process(43, 1), "redis", "program", 0.0)
     again.heard(replace(EPISODE, series=31), member, Target(8, parse_spec("43"), 0, True, True), None)
     assert again.get(2).target == 8

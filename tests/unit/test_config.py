@@ -64,6 +64,7 @@ def test_what_is_shown_reads_back_as_the_same(tmp_path):
         ("history_bytes: 1000\n", "history_bytes is 1000, expected a size"),
         ("max_targets: yes\n", "max_targets is True, expected a whole number"),
         ("follow_children: 1\n", "follow_children is 1, expected yes or no"),
+        ("cpu: perf\n", "osdetectord.yml:1: cpu is 'perf', expected one of bcc, stat, top"),
         ("log_level: loud\n", "log_level is 'loud', expected one of debug, info, warning, error"),
         ("interval_s: [1\n", "expected valid YAML"),
         ("- a\n", "osdetectord.yml:1: not a mapping, expected KEY: VALUE lines"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from osdetectord.core import AnomalyView, BlameView
-from osdetectord.history import History
+from osdetectord.history import History, split
 
 NAMES = ("cpu.on_cpu", "memory.rss")
 
@@ -70,6 +70,34 @@ def seen(history, seconds, target=7):
     for at in range(seconds):
         history.add(target, at * S, np.array([101.0 if at == 997 else 1.0, 5.0]))
     history.flush()
+
+
+def test_samples_of_parts_come_and_go_beside_those_that_are_always_there(path):
+    history = History(path, ["cpu.on_cpu"])
+    name = "function.p99[libc:open]"
+    for at in range(6):
+        history.add(7, at, np.array([float(at)]), {name: 10.0 + at} if at in (2, 3) else {})
+    history.flush()
+    found = history.series(7, ["cpu.on_cpu", name, f"{name}:max"], 0, 100)
+
+    assert found["cpu.on_cpu"] == ([0, 1, 2, 3, 4, 5], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    assert found[name] == ([2, 3], [12.0, 13.0])
+    assert found[f"{name}:max"] == ([2, 3], [12.0, 13.0])
+    assert history.names() == {"cpu.on_cpu", name}
+
+
+@pytest.mark.parametrize(
+    "name, metric, part",
+    [
+        ("cpu.on_cpu", "cpu.on_cpu", ""),
+        ("cpu.on_cpu:max", "cpu.on_cpu", "max"),
+        ("function.p99[:f]", "function.p99[:f]", ""),
+        ("function.p99[libc:max]:low", "function.p99[libc:max]", "low"),
+        ("function.p99[:a::operator[](int)]", "function.p99[:a::operator[](int)]", ""),
+    ],
+)
+def test_a_function_s_colons_are_its_own(name, metric, part):
+    assert split(name) == (metric, part)
 
 
 def test_samples_grow_coarser_with_age_and_keep_their_spikes(path):

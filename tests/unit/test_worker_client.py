@@ -15,7 +15,9 @@ from osdetectord.wire import Decoder
 from osdetectord.worker_client import MAX_WAITING_FRAMES, Setup, WorkerClient
 
 METRICS = tuple(Metric(f"m{n}", "calls", Kind.COUNTER) for n in range(5))
-SETUP = Setup(METRICS, 1.0, {})
+PARTS = METRICS[:2]
+GROUPS = {"": METRICS, "functions": PARTS}
+SETUP = Setup(GROUPS, 1.0, {})
 
 
 def frame(at):
@@ -30,8 +32,8 @@ class Heard:
     def worker_ready(self, evidences):
         self.ready.append(evidences)
 
-    def worker_verdict(self, verdict):
-        self.verdicts.append(verdict)
+    def worker_verdict(self, verdict, group):
+        self.verdicts.append((group, verdict))
 
     def worker_lost(self, why, asked):
         self.lost.append(f"{why}, asked for" if asked else why)
@@ -65,7 +67,7 @@ def test_a_real_worker_answers_each_frame_and_is_started_again_when_killed(tmp_p
         for at in range(1, 8):
             client.send(frame(at))
         await until(lambda: len(heard.verdicts) == 7)
-        assert heard.verdicts[0].series.tolist() == [3, 5]
+        assert (heard.verdicts[0][0], heard.verdicts[0][1].series.tolist()) == ("", [3, 5])
         await until(lambda: client.rss_bytes > 10 << 20)
 
         first = client.pid
@@ -82,12 +84,32 @@ def test_a_real_worker_answers_each_frame_and_is_started_again_when_killed(tmp_p
     asyncio.run(scenario())
 
 
+def test_parts_are_judged_beside_processes_by_the_same_worker(tmp_path):
+    async def scenario():
+        heard = Heard()
+        client = WorkerClient(None, str(tmp_path), SETUP, heard)
+        task = await connected(client, heard)
+        client.add(1 << 40, "functions :f redis", "functions")
+        for at in range(1, 4):
+            client.send(frame(at))
+            part = Frame(at * 10**9, 1.0, np.array([1 << 40], np.uint64), PARTS, np.array([[at, 7.0]]))
+            client.send(part, "functions")
+        await until(lambda: len(heard.verdicts) == 6)
+        assert [group for group, _ in heard.verdicts] == ["", "functions"] * 3
+        assert heard.verdicts[1][1].series.tolist() == [1 << 40]
+        assert heard.verdicts[1][1].low.shape == (1, len(PARTS))
+        assert heard.lost == []
+        await ended(task)
+
+    asyncio.run(scenario())
+
+
 def test_new_settings_make_a_new_detector_at_once(tmp_path):
     async def scenario():
         heard = Heard()
         client = WorkerClient(None, str(tmp_path), SETUP, heard)
         task = await connected(client, heard)
-        client.reconfigure(Setup(METRICS, 1.0, {"budget": 2}))
+        client.reconfigure(Setup(GROUPS, 1.0, {"budget": 2}))
         await until(lambda: len(heard.ready) == 2)
         assert heard.lost == ["settings changed, asked for"] and client.state == "connected"
         await ended(task)
@@ -98,7 +120,7 @@ def test_new_settings_make_a_new_detector_at_once(tmp_path):
 def test_settings_that_the_worker_refuses_are_said(tmp_path):
     async def scenario():
         heard = Heard()
-        client = WorkerClient(None, str(tmp_path), Setup(METRICS, 1.0, {"budget": -1}), heard)
+        client = WorkerClient(None, str(tmp_path), Setup(GROUPS, 1.0, {"budget": -1}), heard)
         task = asyncio.ensure_future(client.run())
         await until(lambda: "budget is -1" in client.state)
         await ended(task)
