@@ -41,6 +41,8 @@ FOLLOW = 5e-3
 """How fast the expected range follows, spreads per row."""
 SLOW = 0.1
 THREADS = "process.threads"
+BEYOND = 1e30
+"""The most that counts, of a score or of a blame."""
 MOST_PROGRAMS = 256
 """Programs whose learnt state is kept in memory, where there is no directory for it."""
 
@@ -267,10 +269,10 @@ class Engine:
         """Return shape ``(K, M)``: each metric's part in what the evidences say, weighted by how loud they are."""
         total = np.zeros(rows.z.shape)
         for e, evidence in enumerate(self._evidences):
-            part = evidence.blame(rows)
-            total += (
-                np.maximum(np.nan_to_num(u[:, e]), 0.0)[:, None] * part / np.maximum(part.sum(axis=1), 1e-300)[:, None]
-            )
+            # what is beyond all numbers counts as the most there is, so that the rest keep their shares
+            part = np.nan_to_num(evidence.blame(rows), posinf=BEYOND)
+            loud = np.clip(np.nan_to_num(u[:, e]), 0.0, BEYOND)
+            total += loud[:, None] * (part / np.maximum(part.sum(axis=1), 1e-300)[:, None])
         total *= self._scale.telling(rows.slots, rows.z)
         share: Floats = total / np.maximum(total.sum(axis=1), 1e-300)[:, None]
         return share

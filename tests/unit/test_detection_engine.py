@@ -301,3 +301,18 @@ def test_every_evidence_alone_finds_a_loud_fault():
         watched.feed(values)
         scores = np.array([verdict.score[0] for verdict in watched.verdicts])
         assert scores[111:].max() > 1.5 * scores[61:111].max(), name
+
+
+def test_a_blame_beyond_all_numbers_leaves_shares_that_are_numbers(monkeypatch):
+    watched = Watched()
+    told = watched.feed(normal(START, seed=3))
+    first = watched.engine._evidences[0]
+    blame = type(first).blame
+    monkeypatch.setattr(
+        type(first), "blame", lambda self, rows: np.where(np.arange(WIDTH) < 2, np.inf, blame(self, rows))
+    )
+    told = watched.feed(with_fault(normal(START + 60, seed=3)[START:], 10, 40, 9.0))
+
+    shares = [one.share for episode in told for one in episode.blames]
+    assert shares
+    assert np.isfinite(shares).all()

@@ -22,6 +22,9 @@ class OneTarget(list):
     def row(self, target):
         return np.array([0.5])
 
+    def of_parts(self, target):
+        return {"function.p99[:f]": 0.125}
+
     def expected(self, target):
         return np.array([0.25]), np.array([0.75])
 
@@ -41,6 +44,7 @@ def test_samples_are_kept_at_each_tick_and_expected_ranges_every_ten_seconds(dis
     history.flush()
     found = history.series(7, ["cpu.on_cpu", "cpu.on_cpu:low", "cpu.on_cpu:high"], 0, 100)
     assert len(found["cpu.on_cpu"][0]) == 31
+    assert history.series(7, ["function.p99[:f]"], 0, 100)["function.p99[:f]"][1] == [0.125] * 31
     assert found["cpu.on_cpu:low"] == ([START + second * S for second in (0, 10, 20, 30)], [0.25] * 4)
     assert found["cpu.on_cpu:high"][1] == [0.75] * 4
 
