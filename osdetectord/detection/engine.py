@@ -183,9 +183,11 @@ class Engine:
         return Verdict(frame.series, score, p_value, progress, alarm, low, high, tuple(episodes))
 
     def _expected(self, slots: Slots, x: Floats) -> tuple[Floats, Floats]:
-        """Return the expected range; no thread spends more than all of its time on one thing."""
+        """Return the expected range; no thread, where they are counted, spends more than all of its time on one thing."""
         low, high = self._scale.expected(slots)
-        most = np.ones((len(slots), 1)) if self._threads is None else np.maximum(1.0, x[:, [self._threads]])
+        if self._threads is None:
+            return low, high
+        most = np.maximum(1.0, x[:, [self._threads]])
         for end in (low, high):
             end[:, self._shares] = np.minimum(end[:, self._shares], most)
         return low, high
