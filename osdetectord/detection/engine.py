@@ -183,7 +183,7 @@ class Engine:
         return Verdict(frame.series, score, p_value, progress, alarm, low, high, tuple(episodes))
 
     def _expected(self, slots: Slots, x: Floats) -> tuple[Floats, Floats]:
-        """Return the expected range; no thread, where they are counted, spends more than all of its time on one thing."""
+        """Return the expected range; no thread, if they are counted, spends more than all of its time on anything."""
         low, high = self._scale.expected(slots)
         if self._threads is None:
             return low, high
