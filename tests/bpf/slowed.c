@@ -1,5 +1,5 @@
-// Eight threads serve, each nine times a second and 20 ms each time.  One call in ten takes five times as long while
-// the file of the first argument is there, and one in ten leaks while that of the second is.
+// Forty threads serve, each every 550 ms, and 100 ms each time.  One call in ten takes five times as long while the file
+// of the first argument is there, and one in ten leaks while that of the second is.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define KEEP __attribute__((noinline, noclone))
-#define THREADS 8
+#define THREADS 40
 
 static char **files;
 void *volatile kept;
@@ -20,7 +20,7 @@ static void rest(long ms)
 
 KEEP void serve(int slow)
 {
-    rest(slow ? 100 : 20);
+    rest(slow ? 500 : 100);
     asm volatile("" ::: "memory");
 }
 
@@ -45,7 +45,7 @@ static void *work(void *first)
         void *volatile p = malloc(1009);
         free(p);
         // as many calls a second, slow or not
-        rest(slow ? 10 : 90);
+        rest(slow ? 50 : 450);
     }
     return NULL;
 }
@@ -59,7 +59,7 @@ int main(int argc, char **argv)
         pthread_t thread;
         if (pthread_create(&thread, NULL, work, (void *)i))
             return 1;
-        rest(110 / THREADS);
+        rest(550 / THREADS);
     }
     puts("ready");
     fflush(stdout);
