@@ -380,7 +380,7 @@ class Core(Protocol):
     ) -> Sequence[AnomalyView]:
         """Newest first; ``until_us`` 0 means now."""
 
-    def series(
+    async def series(
         self, target: int, metrics: Sequence[str], since_us: int, max_points: int
     ) -> Mapping[str, tuple[Sequence[int], Sequence[float]]]:
         """By name: times in wall-clock microseconds, and samples summed over the target's processes.

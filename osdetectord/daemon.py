@@ -473,12 +473,10 @@ class Daemon:
         """Return anomalies, newest first."""
         return self._history.anomalies(since_us, until_us or 1 << 62, target, only_open, limit)
 
-    def series(
+    async def series(
         self, target: int, metrics: Sequence[str], since_us: int, max_points: int
     ) -> Mapping[str, tuple[Sequence[int], Sequence[float]]]:
         """Return samples of a target, summed over its processes."""
-        with suppress(OSError):
-            self._history.flush()
         if not self._history.knows(target):
             self._watching.get(target)  # it has none yet, or there is no such target
         known = [metric.name for metric in self._sampler.metrics]
@@ -488,7 +486,7 @@ class Daemon:
                 raise InvalidArgument(f"no metric {metric!r}")
             if part not in PARTS:
                 raise InvalidArgument(f"{name!r} ends with {part!r}, expected one of {', '.join(filter(None, PARTS))}")
-        return self._history.series(target, metrics or known, since_us, max_points)
+        return await self._keeping.series(target, metrics or known, since_us, max_points)
 
     def evidence(self, anomaly: int) -> bytes:
         """Return what an anomaly rests on, as JSON."""

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -36,8 +36,10 @@ CREATE TABLE IF NOT EXISTS anomaly (
 CREATE INDEX IF NOT EXISTS anomaly_opened ON anomaly (opened_us);
 """
 _VERSION = 2
+_ALL = (0, *(step.step_s for step in STEPS))
 _MOST_THINNED = 20_000
 """Rows that are thinned at once."""
+_ROWS_AT_ONCE = 4096
 _MOST_UNWRITTEN = 1000
 """Anomalies that are kept in memory while the disk takes none."""
 _SLICES = 20
@@ -50,13 +52,13 @@ _NOT_WHOLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Rows of one target that have the same columns and stand for equally long; ``numbers`` are SQLite's."""
+    """Rows that have the same columns and stand for equally long, by target and time; ``numbers`` are SQLite's."""
 
     band: int
     columns: int
-    target: int
-    times_us: NDArray[np.int64]
     weight: float
+    targets: NDArray[np.int64]
+    times_us: NDArray[np.int64]
     numbers: list[int]
     rows: Rows
 
@@ -82,6 +84,11 @@ class History:
         self._unwritten: dict[int, tuple[AnomalyView, bytes | None]] = {}
         self.lost_rows = 0
         """Rows that the disk did not take."""
+
+    @property
+    def in_file(self) -> bool:
+        """Whether there is a file."""
+        return self._path is not None
 
     @classmethod
     def open(cls, path: Path | None, metrics: Sequence[str]) -> tuple[History, str]:
@@ -206,15 +213,16 @@ class History:
     ) -> dict[str, tuple[list[int], list[float]]]:
         """Return times and samples by name, at most ``max_points`` each; where there are more, their means.
 
+        May be called by another thread, except where the history is in memory only; only what was flushed is found.
+
         A name is a metric's, or that with ``:min`` or ``:max`` for the extremes of what a point stands for, or with
         ``:low`` or ``:high`` for the range that was expected.  NaN is left out.
         """
         wanted = [(name, *split(name)) for name in metrics]
         names = list(dict.fromkeys(metric for _, metric, _ in wanted))
-        found = {
-            band: self._read(target, band, since_us, names)
-            for band in {int(part in _EXPECTED) for _, _, part in wanted}
-        }
+        bands = {int(part in _EXPECTED) for _, _, part in wanted}
+        with self._reader() as db:
+            found = {band: self._read(db, target, band, since_us, names) for band in bands}
         ends = [(int(times[0]), int(times[-1])) for times, _, _ in found.values() if len(times)]
         if not ends:
             return {name: ([], []) for name in metrics}
@@ -313,6 +321,19 @@ class History:
 
     # ---- within
 
+    @contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for reading: of its own where there is a file, so that another thread may read."""
+        if self._path is None:
+            yield self._db
+            return
+        db = sqlite3.connect(self._path, timeout=5.0)
+        try:
+            db.execute("PRAGMA query_only = 1")
+            yield db
+        finally:
+            db.close()
+
     def _number(self, metrics: tuple[str, ...]) -> int:
         known = self._numbers.get(metrics)
         if known is not None:
@@ -325,10 +346,6 @@ class History:
             self._numbers.clear()
         self._numbers[metrics] = found
         return found
-
-    def _names(self, columns: int) -> list[str]:
-        (text,) = self._db.execute("SELECT names FROM columns WHERE number = ?", (columns,)).fetchone()
-        return str(text).split("\n")
 
     def _write_rows(self, rows: Iterable[tuple[int, int, int, int, int, bytes]]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO row VALUES (?, ?, ?, ?, ?, ?)", rows)
@@ -354,26 +371,32 @@ class History:
         """Replace rows of the finer step by coarser ones, as far as whole coarse steps are old enough."""
         step_us = step.step_s * 1_000_000
         before_us = before_us // step_us * step_us
-        for group in self._groups("step_s = ? AND time_us < ?", (step.of_s, before_us), _MOST_THINNED):
-            starts = thinning.runs(group.times_us // step_us)
-            last = np.append(starts[1:], len(group.times_us)) - 1
-            coarse = thinning.thinned(group.rows, np.ones(len(group.rows)), starts).astype("<f4")
+        # in one piece, so that no coarse step is torn
+        where, values = "step_s = ? AND time_us < ? ORDER BY band, target, time_us LIMIT ?", (step.of_s, before_us)
+        for group in list(self._groups(self._db, where, (*values, _MOST_THINNED), _MOST_THINNED)):
+            steps = group.times_us // step_us
+            starts = np.union1d(thinning.runs(steps), thinning.runs(group.targets))
+            last = np.append(starts[1:], len(steps)) - 1
+            coarse = thinning.thinned(group.rows, np.ones(len(steps)), starts).astype("<f4")
             self._db.executemany("DELETE FROM row WHERE rowid = ?", [(number,) for number in group.numbers])
             self._write_rows(
-                (group.band, step.step_s, group.target, time_us, group.columns, data.tobytes())
-                for time_us, data in zip(group.times_us[last].tolist(), coarse, strict=True)
+                (group.band, step.step_s, target, time_us, group.columns, data.tobytes())
+                for target, time_us, data in zip(
+                    group.targets[last].tolist(), group.times_us[last].tolist(), coarse, strict=True
+                )
             )
 
     def _read(
-        self, target: int, band: int, since_us: int, names: Sequence[str]
+        self, db: sqlite3.Connection, target: int, band: int, since_us: int, names: Sequence[str]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], Rows]:
         """Return times, weights and rows of these metrics, oldest first; samples as summaries, bands as they are."""
         parts = BAND if band else SUMMARY
         times, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
         blocks: list[Rows] = [np.zeros((0, parts, len(names)), np.float32)]
-        where = "target = ? AND band = ? AND time_us >= ?"
-        for group in self._groups(where, (target, band, since_us), -1):
-            known = self._names(group.columns)
+        where = "target = ? AND band = ? AND time_us >= ? ORDER BY time_us"
+        # piece by piece: rows have all metrics, of which few may be wanted
+        for group in self._groups(db, where, (target, band, since_us), _ROWS_AT_ONCE):
+            known = _names(db, group.columns)
             block = np.full((len(group.times_us), parts, len(names)), np.nan, np.float32)
             for at, name in enumerate(names):
                 if name in known:
@@ -383,28 +406,26 @@ class History:
             blocks.append(block)
         return np.concatenate(times), np.concatenate(weights), np.concatenate(blocks)
 
-    def _groups(self, where: str, values: Sequence[int], limit: int) -> Iterator[_Group]:
-        """Yield what is found, one group for each run of rows that are alike, by target and band and time."""
-        found = self._db.execute(
-            f"SELECT band, columns, step_s, target, time_us, rowid, data FROM row WHERE {where}"
-            " ORDER BY target, band, time_us LIMIT ?",
-            (*values, limit),
-        ).fetchall()
-        kinds = np.array([row[:4] for row in found], np.int64).reshape(-1, 4)
-        changed = (np.diff(kinds, axis=0) != 0).any(axis=1)
-        starts = [0, *(np.flatnonzero(changed) + 1).tolist(), len(found)]
-        for first, end in pairwise(starts):
-            if first == end:
-                continue
-            band, columns, step_s, target = (int(number) for number in kinds[first])
-            parts = BAND if band else SUMMARY if step_s else SAMPLE
-            rows = np.frombuffer(b"".join(row[6] for row in found[first:end]), "<f4").reshape(end - first, parts, -1)
-            times_us = np.array([row[4] for row in found[first:end]], np.int64)
-            numbers = [row[5] for row in found[first:end]]
-            yield _Group(band, columns, target, times_us, float(max(1, step_s)), numbers, rows)
+    @staticmethod
+    def _groups(db: sqlite3.Connection, where: str, values: Sequence[int], at_once: int) -> Iterator[_Group]:
+        """Yield what is found, one group for each run of rows that are alike, from so many rows at once."""
+        cursor = db.execute(
+            f"SELECT band, columns, step_s, target, time_us, rowid, data FROM row WHERE {where}", values
+        )
+        while found := cursor.fetchmany(at_once):
+            bands, columns, steps, targets, times, numbers, data = zip(*found, strict=True)
+            kinds = np.array([bands, columns, steps], np.int64)
+            changed = (np.diff(kinds, axis=1) != 0).any(axis=0)
+            for first, end in pairwise([0, *(np.flatnonzero(changed) + 1).tolist(), len(found)]):
+                band, step_s = bands[first], steps[first]
+                parts = BAND if band else SUMMARY if step_s else SAMPLE
+                rows = np.frombuffer(b"".join(data[first:end]), "<f4").reshape(end - first, parts, -1)
+                who, when = np.array(targets[first:end], np.int64), np.array(times[first:end], np.int64)
+                weight = float(max(1, step_s))
+                yield _Group(band, columns[first], weight, who, when, list(numbers[first:end]), rows)
 
     def _forget(self, before_us: int) -> None:
-        self._db.execute("DELETE FROM row WHERE time_us < ?", (before_us,))
+        self._db.executemany("DELETE FROM row WHERE step_s = ? AND time_us < ?", [(step, before_us) for step in _ALL])
         # the newest one keeps its number from being given again
         self._db.execute(
             "DELETE FROM anomaly WHERE opened_us < ? AND closed_us != 0 AND number < (SELECT max(number) FROM anomaly)",
@@ -413,13 +434,18 @@ class History:
 
     def _drop_oldest(self) -> bool:
         """Forget the oldest part of everything; returns whether there was something to forget."""
-        ((first, last),) = self._db.execute(
-            "SELECT min(first), max(last) FROM (SELECT min(time_us) AS first, max(time_us) AS last FROM row"
-            " UNION ALL SELECT min(opened_us), max(opened_us) FROM anomaly WHERE closed_us != 0"
-            " AND number < (SELECT max(number) FROM anomaly))"
-        )
-        if first is None:
+        ends = [
+            self._db.execute("SELECT min(time_us), max(time_us) FROM row WHERE step_s = ?", (step,)).fetchone()
+            for step in _ALL
+        ]
+        ends += self._db.execute(
+            "SELECT min(opened_us), max(opened_us) FROM anomaly WHERE closed_us != 0"
+            " AND number < (SELECT max(number) FROM anomaly)"
+        ).fetchall()
+        known = [time_us for pair in ends for time_us in pair if time_us is not None]
+        if not known:
             return False
+        first, last = min(known), max(known)
         with self._db:
             self._forget(first + max(1, (last - first) // _SLICES))
         return True
@@ -446,6 +472,11 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _names(db: sqlite3.Connection, columns: int) -> list[str]:
+    (text,) = db.execute("SELECT names FROM columns WHERE number = ?", (columns,)).fetchone()
+    return str(text).split("\n")
 
 
 def split(name: str) -> tuple[str, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 
 from osdetectord import wall
 from osdetectord.config import Config
@@ -68,6 +71,17 @@ class Keeping:
     def finish(self, config: Config) -> None:
         """Have the rest written by the disk's executor."""
         self._disk.submit(self._carry, config.csv_bytes)
+
+    async def series(
+        self, target: int, metrics: Sequence[str], since_us: int, max_points: int
+    ) -> dict[str, tuple[list[int], list[float]]]:
+        """Return what the history has of a target; a month of it may take a while, in which nobody else waits."""
+        with suppress(OSError):
+            self._history.flush()
+        asked = (target, metrics, since_us, max_points)
+        if not self._history.in_file:
+            return self._history.series(*asked)
+        return await asyncio.get_running_loop().run_in_executor(self._disk, self._history.series, *asked)
 
     def lost(self) -> dict[str, int]:
         """Return what the disk did not take."""

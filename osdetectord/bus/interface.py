@@ -470,7 +470,7 @@ class Manager(Interface[Whole]):
         return Encoded(body.join_rows(self._row(view) for view in found[:limit]))
 
     @reads
-    def GetSeries(
+    async def GetSeries(
         self, target: ObjectPath, metrics: Strings, since_us: Uint64, max_points: Uint32
     ) -> Annotated[Any, "a{s(atad)}"]:
         """Return samples by metric."""
@@ -484,7 +484,7 @@ class Manager(Interface[Whole]):
             raise InvalidArgument(
                 f"{max_points} points of {len(metrics)} metrics; from 1 to {MAX_VALUES // len(metrics)}"
             )
-        return Encoded(body.series(self._core.series(number, metrics, since_us, max_points)))
+        return Encoded(body.series(await self._core.series(number, metrics, since_us, max_points)))
 
     @reads
     def GetEvidence(self, anomaly: ObjectPath) -> Fd:

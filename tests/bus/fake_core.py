@@ -277,7 +277,7 @@ class FakeCore:
         self.asked.append(("list_anomalies", since_us, until_us, target, only_open, limit))
         return sorted(self.anomaly_views.values(), key=lambda view: -view.number)[:limit]
 
-    def series(
+    async def series(
         self, target: int, metrics: Sequence[str], since_us: int, max_points: int
     ) -> Mapping[str, tuple[Sequence[int], Sequence[float]]]:
         self.target(target)

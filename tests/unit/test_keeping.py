@@ -1,5 +1,6 @@
 """The history is fed while the disk takes it, and what it does not take is said once."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -47,6 +48,15 @@ def test_samples_are_kept_at_each_tick_and_expected_ranges_every_ten_seconds(dis
     assert history.series(7, ["function.p99[:f]"], 0, 100)["function.p99[:f]"][1] == [0.125] * 31
     assert found["cpu.on_cpu:low"] == ([START + second * S for second in (0, 10, 20, 30)], [0.25] * 4)
     assert found["cpu.on_cpu:high"][1] == [0.75] * 4
+
+
+@pytest.mark.parametrize("where", ["file", "memory"])
+def test_what_was_kept_just_now_is_in_the_answer(disk, tmp_path, where):
+    history = History(tmp_path / "history.sqlite" if where == "file" else None, ["cpu.on_cpu"])
+    keeping = Keeping(history, None, disk)
+    keeping.take(START, OneTarget([Target(7, parse_spec("42"), 0, True, True)]))
+    found = asyncio.run(keeping.series(7, ["cpu.on_cpu"], 0, 100))
+    assert found == {"cpu.on_cpu": ([START], [0.5])}
 
 
 def test_a_disk_that_takes_nothing_is_said_once_and_once_when_it_takes_again(disk, monkeypatch):
