@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,8 @@ def main() -> int:
             parser.error(f"no demonstration {name}: there are {', '.join(SCENARIOS)}")
     if os.geteuid() != 0:
         raise SystemExit("demonstration: must be root")
+    # what was started, mounted and limited is undone however it ends
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="osdetectord-demo-") as directory:
         try:
             done = demonstrate([SCENARIOS[name] for name in dict.fromkeys(names)], Path(directory))

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from . import redis
 from .scenario import Scenario, Server, process
 
+KILL_S = 30.0
+
 
 @contextmanager
 def provoke(server: Server) -> Iterator[None]:
@@ -18,7 +20,9 @@ def provoke(server: Server) -> Iterator[None]:
             yield
         finally:
             # redis listens to SCRIPT KILL when a script has run for five seconds (busy-reply-threshold)
-            while redis.cli(server.port, "SCRIPT", "KILL") == "OK" or redis.cli(server.port, "PING") != "PONG":
+            end = time.monotonic() + KILL_S
+            while time.monotonic() < end and redis.cli(server.port, "PING") != "PONG":
+                redis.cli(server.port, "SCRIPT", "KILL")
                 time.sleep(0.2)
 
 

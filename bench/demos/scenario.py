@@ -13,6 +13,8 @@ from pathlib import Path
 
 BENCH = Path(__file__).resolve().parents[1]
 LISTEN_S = 30.0
+END_S = 15.0
+"""Who does not end when asked is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,11 @@ def process(*command: object, quiet: bool = True) -> Iterator[subprocess.Popen[b
         yield child
     finally:
         child.terminate()
-        child.wait()
+        try:
+            child.wait(END_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 @contextmanager
