@@ -34,6 +34,8 @@ class Config:
         Who tells CPU times: the scheduler's events by BPF programs, /proc, or psutil.
     max_targets, max_processes, max_threads
         Bounds on what may be watched at once.
+    packets
+        Whether TCP segments are counted too.
     history_s
         Seconds for which samples are kept as they were taken; to 24 times that a row stands for 10 s, then for 60 s.
     history_days
@@ -56,6 +58,7 @@ class Config:
     max_targets: int = 256
     max_processes: int = 4096
     max_threads: int = 32_768
+    packets: bool = False
     history_s: int = 3600
     history_days: int = 30
     history_bytes: int = 256 << 20
@@ -123,6 +126,7 @@ _SCHEMA: dict[str, Callable[[object], object]] = {
     "max_targets": _whole(1, 100_000),
     "max_processes": _whole(1, 65_536),
     "max_threads": _whole(1024, 4_194_304),
+    "packets": _yes_no,
     "history_s": _whole(60, 604_800),
     "history_days": _whole(1, 3660),
     "history_bytes": _size(1 << 20, 1 << 40),

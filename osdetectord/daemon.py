@@ -18,6 +18,7 @@ from osdetectord import __version__, log, record, state_file, wall
 from osdetectord.allocating import Allocating
 from osdetectord.anomalies import Anomalies
 from osdetectord.bus.server import BusServer
+from osdetectord.collectors.registry import COLLECTORS, OPTIONAL
 from osdetectord.config import Config, load
 from osdetectord.core import AnomalyView, Caller, DetectorView, HookView, ManagerView, ProbeView, TargetView
 from osdetectord.cost import Cost
@@ -625,7 +626,12 @@ def _write_watches(path: Path, value: object) -> None:
 async def serve(options: Options, config: Config, journal: Journal) -> None:
     """Load, attach, and serve until told to stop; raises :class:`OsdetectorError` where that can't be."""
     sampler = await asyncio.to_thread(
-        lambda: Sampler.open(max_processes=config.max_processes, max_threads=config.max_threads, cpu=config.cpu)
+        lambda: Sampler.open(
+            max_processes=config.max_processes,
+            max_threads=config.max_threads,
+            collectors=[c.name for c in COLLECTORS if c.name not in OPTIONAL or config.packets],
+            cpu=config.cpu,
+        )
     )
     daemon = Daemon(options, config, sampler, journal)
     await daemon.run()

@@ -21,7 +21,7 @@ from osdetectord.collector import Tables
 from osdetectord.collectors import layout
 from osdetectord.collectors.block import Latency
 from osdetectord.collectors.cpu import INVOLUNTARY, OFF_CPU, ON_CPU, RUN_QUEUE, VOLUNTARY
-from osdetectord.collectors.registry import COLLECTORS
+from osdetectord.collectors.registry import COLLECTORS, OPTIONAL
 from osdetectord.collectors.syscall_log import RECORD, SMALLEST_PAGES
 from osdetectord.collectors.syscalls import SyscallCollector, SyscallTotal
 from osdetectord.core import HookView
@@ -56,6 +56,8 @@ PROC_HOOKS = (
     HookView("io", "/proc/PID/io", 0, ""),
 )
 
+NOT_CONFIGURED = "off in the configuration"
+
 # which readings of /proc an ended process's own totals replace
 ENDED = {
     proc.USER.name: ("utime_ns", 1e-9),
@@ -67,6 +69,10 @@ ENDED = {
     proc.READ_BYTES.name: ("read_bytes", 1.0),
     proc.WRITE_BYTES.name: ("write_bytes", 1.0),
 }
+
+
+def _is_off(collector: str, wanted: Collection[str] | None) -> bool:
+    return collector in OPTIONAL and wanted is not None and collector not in wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +166,17 @@ class Sampler:
         Bound on the processes that are watched at once.
     top
         Reads CPU times where they are asked of psutil.
+    collectors
+        Names of those that are wanted; None means all.
     """
 
-    def __init__(self, kernel: Kernel | Polling, max_processes: int, top: Top | None = None) -> None:
+    def __init__(
+        self,
+        kernel: Kernel | Polling,
+        max_processes: int,
+        top: Top | None = None,
+        collectors: Collection[str] | None = None,
+    ) -> None:
         self._kernel, self._top = kernel, top
         self._max = max_processes
         self._lock = threading.RLock()
@@ -180,7 +194,11 @@ class Sampler:
         self._proc_cpu = () if self._by_kernel("cpu") else CPU_OF_RANK[kernel.ranks["cpu"][0]]
         # functions of user programs: programs and tables, of no way where the kernel part is not loaded
         self.uprobes = Uprobes("", kernel.ranks["lifecycle"][1]) if isinstance(kernel, Polling) else kernel.uprobes
-        self.hooks: tuple[HookView, ...] = (*kernel.hook_views(), *PROC_HOOKS)
+        views = [
+            HookView(view.collector, NOT_CONFIGURED, 0, "") if _is_off(view.collector, collectors) else view
+            for view in kernel.hook_views()
+        ]
+        self.hooks: tuple[HookView, ...] = (*views, *PROC_HOOKS)
         self.metrics: tuple[Metric, ...] = (*served, *self._proc_cpu, *proc.METRICS)
         self._first_proc = len(served)
         self._rates = Rates(self.metrics, differences=(OFF_CPU,))
@@ -222,6 +240,7 @@ class Sampler:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         try:
             sizes = Sizes.of(max_processes, max_threads, log_pages=log_pages)
+            sizes = replace(sizes, packets=collectors is None or "packets" in collectors)
             kernel: Kernel | Polling = Kernel(sizes, collectors=collectors)
         except LoadError as error:
             kernel = Polling(str(error))
@@ -233,7 +252,7 @@ class Sampler:
                 kernel = Polling(why)
         if cpu != "bcc":
             kernel.ranks = {**kernel.ranks, "cpu": (CPU_SOURCES[cpu], f"the configuration says cpu: {cpu}")}
-        return cls(kernel, max_processes, top)
+        return cls(kernel, max_processes, top, collectors)
 
     def _by_kernel(self, collector: str) -> bool:
         rank = self._kernel.ranks[collector][0]

@@ -113,6 +113,7 @@ FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "inode": {"i_mode": ("i_mode",)},
     "socket": {"sk": ("sk",)},
     "sock": {"family": ("__sk_common.skc_family",), "protocol": ("sk_protocol",)},
+    "tcp_sock": {"segs_in": ("segs_in",), "segs_out": ("segs_out",)},
     "request": {"op": ("cmd_flags",), "bytes": ("__data_len",)},
 }
 

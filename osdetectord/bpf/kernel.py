@@ -70,6 +70,8 @@ class Sizes:
     syscalls: int
     event_pages: int
     log_pages: int
+    packets: bool = True
+    """Whether segments are counted: the table of their sockets takes memory."""
 
     @classmethod
     def of(
@@ -102,6 +104,7 @@ class Sizes:
             "LOST_CAUSES": len(layout.LOST),
             "MAX_REQUESTS": layout.MAX_REQUESTS,
             "MAX_SOCKETS": layout.MAX_SOCKETS,
+            "MAX_COUNTED_SOCKETS": layout.MAX_SOCKETS if self.packets else 256,
             **{f"NR_{name}": number_of(name) for name in layout.NUMBERS},
             **uprobe.DEFINES,
         }
@@ -180,6 +183,7 @@ class Kernel:
             raise LoadError("the kernel part does not find this process in its pid namespace")
         self._settings[0] = held
         self._settings["cpu_served"] = self.ranks["cpu"][0] == 0
+        self._settings["packets"] = self.ranks["packets"][0] >= 0
         self.maps["settings"].set(bytes(4), self._settings.tobytes())
 
     def hook_views(self) -> tuple[HookView, ...]:

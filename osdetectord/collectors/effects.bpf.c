@@ -86,8 +86,10 @@ static __always_inline void effect_ends(struct thread *t, s64 result)
     case NR_accept:
     case NR_accept4: {
         void *sock = socket_of(result);
-        if (sock && protocol_of(sock) == PROTOCOL_TCP)
+        if (sock && protocol_of(sock) == PROTOCOL_TCP) {
             sum->accepted += 1;
+            accepted_segments(sock, t->serial);
+        }
         break;
     }
     }

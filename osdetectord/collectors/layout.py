@@ -66,7 +66,7 @@ TOTALS = np.dtype([("on_ns", "<u8"), ("queued_ns", "<u8"), ("voluntary", "<u8"),
 
 WAITS = np.dtype([("bucket", "<u8", WAIT_BUCKETS)])
 
-SETTINGS = np.dtype([("ns", "<u8"), ("level", "<u4"), ("strangers", "<u4"), ("cpu_served", "<u4"), ("unused", "<u4")])
+SETTINGS = np.dtype([("ns", "<u8"), ("level", "<u4"), ("strangers", "<u4"), ("cpu_served", "<u4"), ("packets", "<u4")])
 
 ANSWER = np.dtype(
     [("serial", "<u8"), ("start_ns", "<u8"), ("tid", "<u4"), ("tgid", "<u4"), ("pid", "<u4"), ("flags", "<u4")]
@@ -92,6 +92,8 @@ TRAFFIC = np.dtype(
         *((name, "<u8") for name in ("opened", "failed", "retransmitted")),
     ]
 )
+
+PACKETS = np.dtype([("rx", "<u8"), ("tx", "<u8")])
 
 DIRECTIONS = ("read", "write")
 
@@ -130,11 +132,12 @@ TABLES = {
     "failures": Table(FAILURE, FAILED, per_cpu=True),
     "effects": Table(SERIAL, EFFECTS, per_cpu=True),
     "traffic": Table(SERIAL, TRAFFIC, per_cpu=True),
+    "packets": Table(SERIAL, PACKETS, per_cpu=True),
     "block": Table(SERIAL, BLOCK),
     "requests": Table(np.dtype("<u8"), REQUEST),
 }
 
-BY_SERIAL = ("processes", "totals", "waits", "effects", "traffic", "block")
+BY_SERIAL = ("processes", "totals", "waits", "effects", "traffic", "packets", "block")
 """Tables with at most one entry for each process."""
 
 BY_CALL = ("syscalls", "failures")

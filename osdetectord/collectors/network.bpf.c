@@ -9,11 +9,6 @@
 #define MSG_PEEK 0x2
 #define MSG_ERRQUEUE 0x2000
 
-// include/net/tcp_states.h
-#define TCP_ESTABLISHED 1
-#define TCP_SYN_SENT 2
-#define TCP_CLOSE 7
-
 // include/uapi/linux/uio.h: the most messages of one sendmmsg or recvmmsg
 #define UIO_MAXIOV 1024
 #define SIZE_MMSGHDR 64

@@ -9,6 +9,7 @@ from osdetectord.collectors.block import BlockCollector
 from osdetectord.collectors.cpu import CpuCollector
 from osdetectord.collectors.lifecycle import LifecycleCollector
 from osdetectord.collectors.network import NetworkCollector
+from osdetectord.collectors.packets import PacketCollector
 from osdetectord.collectors.syscalls import SyscallCollector
 
 COLLECTORS: tuple[Collector, ...] = (
@@ -17,10 +18,14 @@ COLLECTORS: tuple[Collector, ...] = (
     SyscallCollector(),
     NetworkCollector(),
     BlockCollector(),
+    PacketCollector(),
 )
 
+OPTIONAL = frozenset({"packets"})
+"""Those that only serve where the configuration asks for them."""
+
 # what the other sources build on
-COMMON = ("watch.bpf.c", "registers.bpf.c", "socket.bpf.c", "effects.bpf.c")
+COMMON = ("watch.bpf.c", "registers.bpf.c", "socket.bpf.c", "packets.bpf.c", "effects.bpf.c")
 
 # programs of user functions: attached one by one while the daemon runs
 FUNCTIONS = ("allocation.bpf.c", "uprobe.bpf.c")
@@ -32,7 +37,8 @@ LOGS = ("syscall_log.bpf.c",)
 def sources() -> tuple[Path, ...]:
     """The ``.bpf.c`` files in the order in which they are compiled, as one."""
     here = Path(__file__).parent
-    return tuple(here / name for name in (*COMMON, *(collector.source for collector in COLLECTORS), *FUNCTIONS, *LOGS))
+    names = (*COMMON, *(collector.source for collector in COLLECTORS), *FUNCTIONS, *LOGS)
+    return tuple(here / name for name in dict.fromkeys(names))
 
 
 def without_kernel(collector: Collector) -> int:

@@ -20,6 +20,11 @@
 #define PROTOCOL_OTHER 3
 #define PROTOCOLS 4
 
+// include/net/tcp_states.h
+#define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
+#define TCP_CLOSE 7
+
 // struct sock behind a descriptor of the running thread, 0 if that is no socket.
 static __always_inline void *socket_of(u32 descriptor)
 {

@@ -86,7 +86,7 @@ struct settings {
     u32 level;
     u32 strangers; // report executions of processes that are not watched
     u32 cpu_served;
-    u32 unused;
+    u32 packets;
 };
 
 struct answer {

@@ -17,6 +17,8 @@ visits KIND WHERE N   N connections, opened and closed
 welcome N             N connections accepted and closed
 deafen / hear         the kernel drops what comes for the connection, or no longer
 retransmitted         segments that this connection sent again, as the kernel tells
+segments in|out       all segments of this connection, as the kernel tells
+hang_up               the connection is closed
 child N SIZE          a child sends N times SIZE bytes and ends
 other N               N requests to the routing socket
 """
@@ -36,7 +38,7 @@ FAMILIES = {
     "unix": (socket.AF_UNIX, socket.SOCK_STREAM, ""),
     "unixdgram": (socket.AF_UNIX, socket.SOCK_DGRAM, ""),
 }
-TOTAL_RETRANS_AT = 100  # struct tcp_info of include/uapi/linux/tcp.h
+TOTAL_RETRANS_AT, SEGMENTS_AT = 100, {"out": 136, "in": 140}  # struct tcp_info of include/uapi/linux/tcp.h
 SO_ATTACH_FILTER, SO_DETACH_FILTER, SO_RCVBUFFORCE = 26, 27, 33
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -207,6 +209,14 @@ class Talker:
     def retransmitted(self):
         told = self.peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
         return struct.unpack_from("=I", told, TOTAL_RETRANS_AT)[0]
+
+    def segments(self, direction):
+        told = self.peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        return struct.unpack_from("=I", told, SEGMENTS_AT[direction])[0]
+
+    def hang_up(self):
+        self.peer.close()
+        return 1
 
     def child(self, count, size):
         child = os.fork()

@@ -29,9 +29,9 @@ FEW = 37
 class Talker:
     """A process that talks over sockets as it is told; see sockets.py."""
 
-    def __init__(self) -> None:
+    def __init__(self, *prefix: str) -> None:
         self.process = subprocess.Popen(
-            ["/usr/bin/python3", "-S", str(SOCKETS)],
+            [*prefix, "/usr/bin/python3", "-S", str(SOCKETS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -97,6 +97,7 @@ KERNELS = {
             # 6e6eda44b939 (6.3), 5a80bd075f3b (6.5) and 89ae89f53d20 (6.6)
             "network": (1, "sock_send_length: no such event"),
             "block": (1, "block_io_start: no such event"),
+            "packets": (1, "sock_send_length: no such event"),
             "functions": (1, "no uprobe_multi links"),
         },
         {"functions": "CAP_SYS_ADMIN"},
@@ -104,7 +105,7 @@ KERNELS = {
     ),
     "6.12": Expected(
         "trixie",
-        {**EVERYWHERE, "network": (0, ""), "block": (0, ""), "functions": (0, "")},
+        {**EVERYWHERE, "network": (0, ""), "block": (0, ""), "packets": (0, ""), "functions": (0, "")},
         {},
         frozenset({"system calls tell", "issues are told", "perf"}),
     ),
