@@ -183,7 +183,7 @@ class Kernel:
             raise LoadError("the kernel part does not find this process in its pid namespace")
         self._settings[0] = held
         self._settings["cpu_served"] = self.ranks["cpu"][0] == 0
-        self._settings["packets"] = self.ranks["packets"][0] >= 0
+        self._settings["packets"] = self.ranks.get("packets", (-1, ""))[0] >= 0
         self.maps["settings"].set(bytes(4), self._settings.tobytes())
 
     def hook_views(self) -> tuple[HookView, ...]:

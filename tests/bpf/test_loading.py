@@ -159,7 +159,7 @@ k = kernel.Kernel(kernel.Sizes.of(64))
 serial = k.watch(os.getpid(), True)
 for _ in range(997): os.sched_yield()
 print(json.dumps([k.ranks["syscalls"][0],
-    next(t.count for t in collector.totals(k.snapshot(), serial) if t.name == "sched_yield")]))
+    next(t.count for t in collector.totals(k.snapshot(), [serial]) if t.name == "sched_yield")]))
 """
 
 

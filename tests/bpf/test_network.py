@@ -85,7 +85,8 @@ def talkers() -> Iterator[list[Talker]]:
 
 
 def by_sockets(sampler: Sampler) -> bool:
-    return any(view.hook.startswith("raw tracepoints sock_send_length") for view in sampler.hooks)
+    (hook,) = (view.hook for view in sampler.hooks if view.collector == "network")
+    return hook.startswith("raw tracepoints sock_send_length")
 
 
 def totals(sampler: Sampler, series: int) -> dict[str, float]:
