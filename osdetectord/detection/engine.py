@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from osdetectord.anomaly import Episode
 from osdetectord.detection.calibration import Calibration
+from osdetectord.detection.commotion import Commotion
 from osdetectord.detection.episodes import Episodes, Look
 from osdetectord.detection.evidence import SLOW_INTERVAL_S, Evidence, Past, Rows, Setup
 from osdetectord.detection.evidences import DEFAULT_ON, REGISTRY, evidence_class
@@ -95,6 +96,7 @@ class Engine:
         names = tuple(evidence.name for evidence in self._evidences)
         self._calibration = Calibration([e.typical for e in self._evidences], 24.0, 1 / 2000 if slow else 1 / 600)
         self._fusion = Fusion(names, slow)
+        self._commotion = None if slow else Commotion()
         self._threshold = Threshold(settings.budget, interval_s)
         self._life = _Life(len(metrics), self._history)
         self._shares = np.flatnonzero([metric.sample_unit == "s/s" for metric in metrics])
@@ -193,7 +195,8 @@ class Engine:
         return low, high
 
     def _parts(self) -> list[SlotArrays]:
-        return [self._life, self._scale, self._calibration, self._threshold, *self._evidences]
+        common = [self._commotion] if self._commotion is not None else []
+        return [self._life, self._scale, self._calibration, *common, self._threshold, *self._evidences]
 
     def _settle(self, slots: Slots, x: Floats, fresh: Bools) -> None:
         """After a gap or a restart let staircases start where they are, and hold alarms for a while."""
@@ -207,8 +210,9 @@ class Engine:
         raw = np.stack([evidence.score(rows) for evidence in self._evidences], axis=1)
         u = self._calibration.u(rows.slots, raw)
         combined = self._fusion.combine(u)
+        common = self._commotion.common(rows, combined) if self._commotion is not None else np.zeros(len(rows))
         held = self._life["settle"][rows.slots] > 0
-        score, p_value, alarm = self._threshold.judge(rows.slots, combined, held)
+        score, p_value, alarm = self._threshold.judge(rows.slots, combined, common, held)
         rate = np.where(self._threshold.suspicious(rows.slots, score), SLOW, 1.0)
         for evidence in self._evidences:
             evidence.update(rows, rate)

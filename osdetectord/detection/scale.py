@@ -23,6 +23,8 @@ STEP_AWAY, STEP_RANGE = 3.0, 0.5
 """... and lies more than three spreads away, with a range below half of that."""
 NATURAL = 0.3
 LOAD_ROWS, LOAD_METRICS, LOAD_CORRELATION, LOAD_LEAST, LOAD_MOST = 5, 4, 0.7, 0.05, 1.2
+LOAD_SPEED, LOAD_STEP = 0.005, 0.5
+"""Nats a row by which the load goes down when nothing is wrong, and in one step when something is."""
 RECENT = 1 / 30
 """Weight of a row in the recent level."""
 LEAST_NATURAL = 1e-9
@@ -58,7 +60,7 @@ class Scale(SlotArrays):
 
     def __init__(self, metrics: int, slow: bool = False) -> None:
         super().__init__()
-        self._slow = slow
+        self._slow, self._load_speed = slow, LOAD_SPEED
         self.declare("natural", (metrics,), fill=1.0)
         self.declare("centre", (metrics,))
         self.declare("spread", (metrics,), fill=1.0)
@@ -72,6 +74,8 @@ class Scale(SlotArrays):
         self.declare("load", (metrics,))
         self.declare("carries", (metrics,), np.bool_)
         self.declare("load_high")
+        self.declare("load_low")
+        self.declare("load_floor")
 
     def learn(self, slots: Slots, x: Floats) -> None:
         """Learn from past samples of shape ``(K, T, M)``."""
@@ -124,18 +128,35 @@ class Scale(SlotArrays):
         self["load"][slot] = slope * np.clip(share, 0.0, 1.0)
         self["carries"][slot] = group
         self["load_high"][slot] = np.quantile(load, 0.95)
+        self["load_low"][slot] = self["load_floor"][slot] = np.quantile(load, 0.05)
 
     def _less_load(self, slots: Slots, far: Floats) -> Floats:
-        """Take from ``far`` what a load above any seen explains, up to a few times as much."""
-        slope = self["load"][slots]
-        carries = self["carries"][slots]
-        loads = np.where(carries, far / np.where(carries, slope, 1.0), np.nan)
-        some = carries.any(axis=1)
+        """Take from ``far`` what a load outside any seen explains: above it, up to a few times as much; below it, as
+        far as the load has gone down slowly."""
+        some = self["carries"][slots].any(axis=1)
         excess = np.zeros(len(slots))
         if some.any():
-            excess[some] = np.clip(np.nanmedian(loads[some], axis=1) - self["load_high"][slots[some]], 0.0, LOAD_MOST)
-        less: Floats = far - excess[:, None] * slope
+            at = slots[some]
+            load, low = self._load(at, far[some]), self["load_low"][at]
+            above = np.clip(load - self["load_high"][at], 0.0, LOAD_MOST)
+            excess[some] = above + np.clip(load - low, self["load_floor"][at] - low, 0.0)
+        less: Floats = far - excess[:, None] * self["load"][slots]
         return less
+
+    def _load(self, slots: Slots, far: Floats) -> Floats:
+        """Return the load of series that have one, in nats from its median."""
+        carries = self["carries"][slots]
+        loads = np.where(carries, far / np.where(carries, self["load"][slots], 1.0), np.nan)
+        return np.asarray(np.nanmedian(loads, axis=1))
+
+    def _follow_load(self, slots: Slots, far: Floats) -> None:
+        """Let the floor of the load go down with it, slowly: clients that go home are not clients that are cut off."""
+        loaded = self["carries"][slots].any(axis=1)
+        if loaded.any():
+            at = slots[loaded]
+            below = self._load(at, far[loaded]) - self["load_floor"][at]
+            slowly = below > -LOAD_STEP
+            self["load_floor"][at] += np.where(slowly, np.clip(below, -self._load_speed, 0.0), 0.0)
 
     def _far(self, slots: Slots, x: Floats) -> Floats:
         far: Floats = (np.arcsinh(x / self["natural"][slots]) - self["centre"][slots]) / self["spread"][slots]
@@ -156,6 +177,7 @@ class Scale(SlotArrays):
         """Let the expected value drift with the samples, and accept steps that hold; ``rate`` has shape ``(K,)``."""
         far = self._far(slots, x)
         self["recent"][slots] += RECENT * (far - self["recent"][slots])
+        self._follow_load(slots, far - self["offset"][slots])
         baseline = self["baseline"]
         baseline[slots] += rate[:, None] * np.clip(far - self["offset"][slots] - baseline[slots], -1.0, 1.0)
         block = self["rows"][slots] // BLOCK_ROWS % BLOCKS

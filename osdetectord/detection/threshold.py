@@ -34,8 +34,13 @@ class Pace:
     ----------
     level
         Combined score of an alarm, for one false alarm a day, before a process's own tail is known.
-    enter, leave
-        Rows above the level before an alarm begins, rows below three quarters of it before it ends.
+    loud, enter
+        An alarm begins after so many rows with a score above ``loud``...
+    drift, enough
+        ... or when what its scores exceed ``drift`` by has added up to ``enough``: weak evidence must persist
+        (Page 1954, doi:10.1093/biomet/41.1-2.100).
+    leave
+        Rows below three quarters of the level before it ends.
     block
         Rows whose highest score is one observation of the tail.
     patience
@@ -45,16 +50,23 @@ class Pace:
     """
 
     level: float
+    loud: float
     enter: int
+    drift: float
+    enough: float
     leave: int
     block: int
     patience: int
     accept: int
 
 
-FAST = Pace(level=2.95, enter=2, leave=4, block=15, patience=90, accept=180)
-SLOW = Pace(level=2.6, enter=3, leave=6, block=12, patience=90, accept=288)
+FAST = Pace(level=3.0, loud=1.1, enter=2, drift=0.6, enough=2.5, leave=4, block=15, patience=90, accept=180)
+SLOW = Pace(level=2.6, loud=1.0, enter=3, drift=1.0, enough=np.inf, leave=6, block=12, patience=90, accept=288)
 LEAVE_AT = 0.75
+MOST = 1.6
+"""A row adds no more than this score to the sum."""
+TWICE = 2.0
+"""The sum is bounded, so that it is forgotten as fast as it came."""
 
 
 class Threshold(SlotArrays):
@@ -83,6 +95,7 @@ class Threshold(SlotArrays):
         self._reach = max(0.0, float(np.log(0.1 * blocks_a_day / budget))) / float(np.log(5.0))
         self.declare("alarm", (), np.bool_)
         self.declare("hits", (), np.int64)
+        self.declare("total")
         self.declare("quiet", (), np.int64)
         self.declare("since", (), np.int64)
         self.declare("age", (), np.int64)
@@ -100,8 +113,10 @@ class Threshold(SlotArrays):
         young = 1.0 + YOUNG * np.maximum(0.0, 1.0 - self["age"][slots] / GROWN_ROWS)
         return np.asarray(level * young)
 
-    def judge(self, slots: Slots, combined: Floats, held: Bools) -> tuple[Floats, Floats, Bools]:
-        """Return score (1 is the alarm level), p-value and alarm; no alarm begins where ``held``.
+    def judge(self, slots: Slots, combined: Floats, common: Floats, held: Bools) -> tuple[Floats, Floats, Bools]:
+        """Return score (1 is the alarm level), p-value and alarm.
+
+        What is ``common`` to most processes counts towards no alarm, and none begins where ``held``.
 
         The p-value is the probability, per row, of such a score in normal times.
         """
@@ -109,15 +124,17 @@ class Threshold(SlotArrays):
         plain = np.maximum(combined / pace.level, 0.0)
         level = self.level(slots)
         score = plain / level
-        hits = np.where(score > 1.0, self["hits"][slots] + 1, np.maximum(self["hits"][slots] - 1, 0))
-        hits[held] = 0
+        own = score - common / (pace.level * level)
+        hits = np.where(own > pace.loud, self["hits"][slots] + 1, np.maximum(self["hits"][slots] - 1, 0))
+        total = np.clip(self["total"][slots] + np.minimum(own, MOST) - pace.drift, 0.0, TWICE * pace.enough)
+        hits[held], total[held] = 0, 0.0
         quiet = np.where(score < LEAVE_AT, self["quiet"][slots] + 1, 0)
         alarm = self["alarm"][slots]
-        enter, leave = ~alarm & (hits >= pace.enter), alarm & (quiet >= pace.leave)
+        enter, leave = ~alarm & ((hits >= pace.enter) | (total >= pace.enough)), alarm & (quiet >= pace.leave)
         alarm = (alarm | enter) & ~leave
         self["alarm"][slots] = alarm
         self["since"][slots] = np.where(alarm, self["since"][slots] + 1, 0)
-        self["hits"][slots] = np.where(leave, 0, hits)
+        self["hits"][slots], self["total"][slots] = np.where(leave, 0, hits), np.where(leave, 0.0, total)
         self["quiet"][slots] = quiet
         self["age"][slots] += 1
         self._observe(slots[~alarm], np.minimum(plain, CAP * level)[~alarm])
@@ -154,5 +171,5 @@ class Threshold(SlotArrays):
 
     def calm(self, slots: Slots) -> None:
         """End alarms."""
-        for name in ("alarm", "hits", "quiet", "since"):
+        for name in ("alarm", "hits", "total", "quiet", "since"):
             self[name][slots] = 0

@@ -63,10 +63,19 @@ def twice() -> np.ndarray:
 
 def test_a_fault_is_found_within_five_rows_and_its_metrics_are_blamed():
     watched = Watched()
-    told = watched.feed(with_fault(normal(211), START, 30, 6.0, [2, 9]))
+    told = watched.feed(with_fault(normal(211), START, 30, 6.0, [2, 5, 9]))
     opened = [episode for episode in told if episode.phase is Phase.OPENED]
     assert len(opened) == 1
     assert START < opened[0].opened_ns / SECOND <= START + 5
+    assert {blame.metric for blame in opened[0].blames[:3]} == {"group.m02", "group.m05", "group.m09"}
+
+
+def test_weak_evidence_is_believed_when_it_persists_and_its_metrics_are_blamed():
+    watched = Watched()
+    told = watched.feed(with_fault(normal(211), START, 30, 6.0, [2, 9]))
+    opened = [episode for episode in told if episode.phase is Phase.OPENED]
+    assert len(opened) == 1
+    assert START < opened[0].opened_ns / SECOND <= START + 13
     assert {blame.metric for blame in opened[0].blames[:2]} == {"group.m02", "group.m09"}
     blame = opened[0].blames[0]
     assert blame.observed > blame.high > blame.low

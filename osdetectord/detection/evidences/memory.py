@@ -17,8 +17,11 @@ LAG_ROWS = 20
 """The near past is no excuse: a fault would excuse itself."""
 LEARN_AT = 0.5
 """Rows learnt more slowly than this (an alarm is on) do not become memory."""
-BRIEF_ROWS = 15
-"""... unless it was over so soon: a snapshot, a checkpoint, a job by the clock.  It is news only the first time."""
+BRIEF_ROWS = 10
+"""... unless it was over so soon: a snapshot, a checkpoint, a job by the clock.  It is news only the first time, and
+excuses no more than its like: what stays so for longer is held against the rest of the memory."""
+EXCUSED = 0.25
+"""A brief state excuses where it is nearer than half the distance to the rest."""
 BRIEF_STATES = 64
 """Such states have a part of the memory for themselves, or else the daily routine would push them out."""
 NOTHING, ROUTINE, BRIEF = 0, 1, 2
@@ -49,10 +52,12 @@ class Memory(Evidence):
         self.declare("states", (self._size + BRIEF_STATES, setup.metrics), np.float32)
         self.declare("squares", (self._size + BRIEF_STATES,), np.float32, np.inf)
         self.declare("briefs", (), np.int64)
+        self.declare("excused", (), np.int64)
         self.declare("live", fill=1.0)
         self.declare("held", (), np.int64)
         self.declare("oldest", (), np.int64)
         self.declare("stride", (), np.int64, 1)
+        self._asked: tuple[Rows, Floats, Floats] | None = None
 
     def learn(self, past: Past) -> None:
         smooth = ewma(past.z, self._alpha)
@@ -82,12 +87,26 @@ class Memory(Evidence):
     def score(self, rows: Rows) -> Floats:
         if not len(rows):
             return np.zeros(0)
-        distance = self._squared(rows.slots, self._smoothed(rows).astype(np.float32))
-        nearest = np.partition(distance, NEIGHBOUR - 1, axis=1)[:, NEIGHBOUR - 1].astype(np.float64)
+        routine, any_state = self._nearest(rows)
+        nearest = np.where(self["excused"][rows.slots] > BRIEF_ROWS, routine, any_state)
         nearest[self["held"][rows.slots] < NEIGHBOUR] = 0.0
         return np.asarray(np.sqrt(np.maximum(nearest, 0.0) / self["live"][rows.slots]))
 
+    def _nearest(self, rows: Rows) -> tuple[Floats, Floats]:
+        """Return squared distances to the third nearest state of the routine, and of all; the last rows' are kept."""
+        if self._asked is None or self._asked[0] is not rows:
+            distance = self._squared(rows.slots, self._smoothed(rows).astype(np.float32))
+            routine = np.partition(distance[:, : self._size], NEIGHBOUR - 1, axis=1)[:, :NEIGHBOUR]
+            both = np.partition(np.hstack([routine, distance[:, self._size :]]), NEIGHBOUR - 1, axis=1)
+            third = NEIGHBOUR - 1
+            self._asked = (rows, routine[:, third].astype(np.float64), both[:, third].astype(np.float64))
+        return self._asked[1], self._asked[2]
+
     def update(self, rows: Rows, rate: Floats) -> None:
+        routine, any_state = self._nearest(rows)
+        excused = (any_state < EXCUSED * routine) & np.isfinite(any_state)
+        self["excused"][rows.slots] = np.where(excused, self["excused"][rows.slots] + 1, 0)
+        self._asked = None
         smooth = self._smoothed(rows)
         self["smooth"][rows.slots] = smooth
         self._remember(rows.slots, smooth, rate >= LEARN_AT)

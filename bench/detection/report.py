@@ -1,0 +1,85 @@
+"""What became of a recording: each kind of fault, and false alarms by hour since the watch began.
+
+    python3 -m bench.detection.report DIR
+
+All processes of the recording are watched side by side, from their first row, as the daemon would.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import numpy as np  # noqa: E402
+
+from bench.detection.metrics import ANOMALY, DONT_CARE, KINDS, NORMAL, Tally, runs, tally, vus_pr  # noqa: E402
+from bench.detection.recording.events import Event, labels, read_events  # noqa: E402
+from osdetectord import offline  # noqa: E402
+from osdetectord.detection.settings import Settings  # noqa: E402
+
+KIND = KINDS["process"]
+HOUR_ROWS = 3600
+WARMUP_S = 60.0
+
+
+def report(directory: Path) -> None:
+    """Print how well the recording's faults were found, and how often there was a false alarm."""
+    events, tables = read_events(directory), [offline.read(path) for path in offline.files([str(directory)])]
+    outcomes = offline.detect(tables, Settings(warmup_s=WARMUP_S), KIND.interval_s)
+    total, ranks = Tally(), []
+    by_hour: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
+    by_fault: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for table, outcome in zip(tables, outcomes, strict=True):
+        label = np.array(labels(table.name, len(table.values), events))
+        tally(total, label, outcome.alarm, KIND)
+        if (label == ANOMALY).any():
+            care = label != DONT_CARE
+            ranks.append(vus_pr(label[care] == ANOMALY, outcome.score[care], KIND.buffer))
+        for hour in range(-(-len(label) // HOUR_ROWS)):
+            part, one = slice(hour * HOUR_ROWS, (hour + 1) * HOUR_ROWS), Tally()
+            tally(one, label[part], outcome.alarm[part], KIND)
+            by_hour[hour][0] += one.false
+            by_hour[hour][1] += one.normal_rows
+        for event in _faults(events, table.name):
+            by_fault[event.name][0] += bool(outcome.alarm[event.first : event.last].any())
+            by_fault[event.name][1] += 1
+        for first, last in runs(outcome.alarm & (label == NORMAL)):
+            print(f"false alarm  {table.name:14} {first:6d} .. {last:6d}  {_cause(events, table.name, first)}")
+    if ranks:
+        delay = np.median(total.delays) if total.delays else np.nan
+        print(f"VUS-PR {np.mean(ranks):.3f}  recall {total.recall:.2f}  precision {total.precision:.2f}  ", end="")
+        print(f"F1 {total.f1:.3f}  median delay {delay:.0f} s")
+    for name, (found, number) in sorted(by_fault.items(), key=lambda item: item[1][0] / item[1][1]):
+        print(f"{name:20} {found:3d} of {number:3d} found")
+    for hour, (false, rows) in sorted(by_hour.items()):
+        hours = rows / HOUR_ROWS
+        print(
+            f"hour {hour + 1} since watch: {false:3d} false alarms in {hours:.1f} process-hours, "
+            f"{false / max(hours, 1e-9):.2f} an hour, {24 * false / max(hours, 1e-9):.1f} a day"
+        )
+
+
+def _faults(events: list[Event], process: str) -> list[Event]:
+    return [event for event in events if event.process == process and not event.job]
+
+
+def _cause(events: list[Event], process: str, row: int) -> str:
+    near = [event.name for event in events if event.process == process and event.first - 2 <= row <= event.last + 90]
+    return f"after {near[-1]}" if near else ""
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    report(Path(sys.argv[1]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
