@@ -210,9 +210,11 @@ class Engine:
         raw = np.stack([evidence.score(rows) for evidence in self._evidences], axis=1)
         u = self._calibration.u(rows.slots, raw)
         combined = self._fusion.combine(u)
-        common = self._commotion.common(rows, combined) if self._commotion is not None else np.zeros(len(rows))
+        excused = self._fusion.known(u, combined)
+        if self._commotion is not None:
+            excused = np.maximum(excused, self._commotion.common(rows, combined))
         held = self._life["settle"][rows.slots] > 0
-        score, p_value, alarm = self._threshold.judge(rows.slots, combined, common, held)
+        score, p_value, alarm = self._threshold.judge(rows.slots, combined, excused, held)
         rate = np.where(self._threshold.suspicious(rows.slots, score), SLOW, 1.0)
         for evidence in self._evidences:
             evidence.update(rows, rate)

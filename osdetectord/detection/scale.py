@@ -60,7 +60,7 @@ class Scale(SlotArrays):
 
     def __init__(self, metrics: int, slow: bool = False) -> None:
         super().__init__()
-        self._slow, self._load_speed = slow, LOAD_SPEED
+        self._slow, self._load_speed = slow, 0.0 if slow else LOAD_SPEED
         self.declare("natural", (metrics,), fill=1.0)
         self.declare("centre", (metrics,))
         self.declare("spread", (metrics,), fill=1.0)

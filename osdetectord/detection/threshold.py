@@ -113,10 +113,10 @@ class Threshold(SlotArrays):
         young = 1.0 + YOUNG * np.maximum(0.0, 1.0 - self["age"][slots] / GROWN_ROWS)
         return np.asarray(level * young)
 
-    def judge(self, slots: Slots, combined: Floats, common: Floats, held: Bools) -> tuple[Floats, Floats, Bools]:
+    def judge(self, slots: Slots, combined: Floats, excused: Floats, held: Bools) -> tuple[Floats, Floats, Bools]:
         """Return score (1 is the alarm level), p-value and alarm.
 
-        What is ``common`` to most processes counts towards no alarm, and none begins where ``held``.
+        What of the combined score is ``excused`` counts towards no alarm, and none begins where ``held``.
 
         The p-value is the probability, per row, of such a score in normal times.
         """
@@ -124,7 +124,7 @@ class Threshold(SlotArrays):
         plain = np.maximum(combined / pace.level, 0.0)
         level = self.level(slots)
         score = plain / level
-        own = score - common / (pace.level * level)
+        own = score - excused / (pace.level * level)
         hits = np.where(own > pace.loud, self["hits"][slots] + 1, np.maximum(self["hits"][slots] - 1, 0))
         total = np.clip(self["total"][slots] + np.minimum(own, MOST) - pace.drift, 0.0, TWICE * pace.enough)
         hits[held], total[held] = 0, 0.0

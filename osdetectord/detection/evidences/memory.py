@@ -17,9 +17,10 @@ LAG_ROWS = 20
 """The near past is no excuse: a fault would excuse itself."""
 LEARN_AT = 0.5
 """Rows learnt more slowly than this (an alarm is on) do not become memory."""
-BRIEF_ROWS = 10
-"""... unless it was over so soon: a snapshot, a checkpoint, a job by the clock.  It is news only the first time, and
-excuses no more than its like: what stays so for longer is held against the rest of the memory."""
+BRIEF_ROWS = 15
+"""... unless it was over so soon: a snapshot, a checkpoint, a job by the clock.  It is news only the first time."""
+EXCUSED_ROWS = 10
+"""It excuses no more than its like: what stays so for longer is held against the rest of the memory."""
 EXCUSED = 0.25
 """A brief state excuses where it is nearer than half the distance to the rest."""
 BRIEF_STATES = 64
@@ -88,18 +89,18 @@ class Memory(Evidence):
         if not len(rows):
             return np.zeros(0)
         routine, any_state = self._nearest(rows)
-        nearest = np.where(self["excused"][rows.slots] > BRIEF_ROWS, routine, any_state)
+        nearest = np.where(self["excused"][rows.slots] > EXCUSED_ROWS, routine, any_state)
         nearest[self["held"][rows.slots] < NEIGHBOUR] = 0.0
         return np.asarray(np.sqrt(np.maximum(nearest, 0.0) / self["live"][rows.slots]))
 
     def _nearest(self, rows: Rows) -> tuple[Floats, Floats]:
-        """Return squared distances to the third nearest state of the routine, and of all; the last rows' are kept."""
+        """Return squared distances to the routine's third nearest state, and to that or a nearer brief one."""
         if self._asked is None or self._asked[0] is not rows:
             distance = self._squared(rows.slots, self._smoothed(rows).astype(np.float32))
             routine = np.partition(distance[:, : self._size], NEIGHBOUR - 1, axis=1)[:, :NEIGHBOUR]
-            both = np.partition(np.hstack([routine, distance[:, self._size :]]), NEIGHBOUR - 1, axis=1)
-            third = NEIGHBOUR - 1
-            self._asked = (rows, routine[:, third].astype(np.float64), both[:, third].astype(np.float64))
+            third = routine[:, NEIGHBOUR - 1].astype(np.float64)
+            # a job passes through its states in a few rows: none of them has neighbours
+            self._asked = (rows, third, np.minimum(third, distance[:, self._size :].min(axis=1)))
         return self._asked[1], self._asked[2]
 
     def update(self, rows: Rows, rate: Floats) -> None:
