@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from osdetectord import __version__, log, record, state_file, wall
+from osdetectord import __version__, log, record, wall
 from osdetectord.allocating import Allocating
 from osdetectord.anomalies import Anomalies
 from osdetectord.bus.server import BusServer
@@ -39,8 +39,10 @@ from osdetectord.notify import Notifier
 from osdetectord.parts import Parts
 from osdetectord.probing.allocations import Allocations
 from osdetectord.probing.probes import Probes
+from osdetectord.pulse import Pulse
 from osdetectord.record import Record
 from osdetectord.recording import Recording
+from osdetectord.remembering import Remembering
 from osdetectord.sample import Frame
 from osdetectord.sampler import Exited, Sampler, Tick
 from osdetectord.target import SpecKind
@@ -52,10 +54,8 @@ from osdetectord.worker_client import Setup, WorkerClient
 TOLD_AFTER_S = 3.0
 """Age at which the detector is told of a process; younger ones are counted, not judged."""
 CHORES_S = 10.0
-PING_TIMEOUT_S = 20.0
-"""A flood on the bus keeps our own ping waiting in dbus-daemon's queue for seconds."""
 MAX_MUTE_S = 10 * 365 * 86400
-WATCHES, HISTORY = "watches.json", "history.sqlite"
+HISTORY = "history.sqlite"
 
 logger = get_logger()
 
@@ -147,6 +147,8 @@ class Daemon:
         # the disk may be slow; the loop and the caller of Watch are not to wait for it
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._recording = Recording(options.logs_dir / "csv", names) if options.logs_dir else None
+        self._remembering = Remembering(options.state_dir, self._watching, self._disk, self._tell)
+        self._pulse = Pulse(self._notifier, self._ticker, self._worker, self._bus.ping)
         self._keeping = Keeping(self._history, self._recording, self._disk)
         self._losses = Losses(
             sampler.lost,
@@ -177,7 +179,7 @@ class Daemon:
         await self._bus.start()
         for view in self._history.close_open(wall.now_us()):
             self._tell(record.closed(view, "osdetectord was away at its end"))
-        await self._restore()
+        await self._remembering.restore()
         self._mind_strangers()
         self._tell_status()
         self._ticker.start()
@@ -186,7 +188,7 @@ class Daemon:
             for part in (
                 self._worker.run(),
                 self._chores(),
-                self._watchdog(),
+                self._pulse.run(),
                 self._bus_lost(),
                 self._evidence.run(),
                 self.instruments.run(),
@@ -208,7 +210,7 @@ class Daemon:
                 task.cancel()
             await asyncio.gather(stopped, *tasks, return_exceptions=True)
             self.instruments.close()
-            self._save()
+            self._remembering.save()
             self._keeping.finish(self._config)
             self._disk.shutdown()
             self._history.close()
@@ -220,39 +222,13 @@ class Daemon:
         if not self._stop.is_set():
             raise OsdetectorError("the connection to the bus is lost")
 
-    async def _watchdog(self) -> None:
-        limit_s = self._notifier.watchdog_s
-        while True:
-            if limit_s is None:
-                await asyncio.sleep(3600)
-                continue
-            stuck = await self._stuck(limit_s)
-            if stuck:
-                logger.error("no sign of life for the watchdog: %s", stuck)
-            else:
-                self._notifier.alive()
-            await asyncio.sleep(limit_s / 6)
-
-    async def _stuck(self, limit_s: float) -> str:
-        """Return what has made no progress lately, or nothing."""
-        now_s = time.monotonic()
-        if now_s - self._ticker.progress_s > max(limit_s / 2, 3 * self._ticker.interval_s):
-            return f"the last tick of the collectors ended {now_s - self._ticker.progress_s:.0f} s ago"
-        if now_s - self._worker.progress_s > limit_s / 2:
-            return f"the link to the detector stands since {now_s - self._worker.progress_s:.0f} s"
-        try:
-            await self._bus.ping(min(PING_TIMEOUT_S, limit_s / 2))
-        except OsdetectorError as error:
-            return str(error)
-        return ""
-
     async def _chores(self) -> None:
         while True:
             await asyncio.sleep(CHORES_S)
             await self._watching.refresh_units()
             for target in self._watching.rescan():
                 self._changed(target)
-            self._save()
+            self._remembering.save()
             self._keeping.tidy(self._config)
             lost = self._losses.news()
             if lost is not None:
@@ -260,41 +236,6 @@ class Daemon:
                 self._bus.manager_changed(["Lost"])
             self._cost.measure()
             self._bus.manager_changed(["SelfCost"])
-
-    # ---- state over restarts
-
-    async def _restore(self) -> None:
-        if self._options.state_dir is None:
-            return
-        try:
-            saved = state_file.read(self._options.state_dir / WATCHES)
-        except state_file.Corrupt as error:
-            logger.error("the watches are lost: %s", error)
-            return
-        if saved is None:
-            return
-        self._watching.next_number = int(saved.get("next_number", 1))
-        blind_s = max(0.0, (wall.now_us() - int(saved["alive_us"])) / 1e6)
-        back = []
-        for one in saved["targets"]:
-            try:
-                back.append(str((await self._watching.restore(one)).spec))
-            except OsdetectorError as error:
-                logger.warning("%s is not watched any more: %s", one.get("spec"), error)
-        if saved["targets"]:
-            fields = {"MESSAGE_ID": record.BLIND_TIME, "OSDETECTOR_BLIND_S": f"{blind_s:.1f}"}
-            text = f"watching {' '.join(back) or 'nothing'} again; was blind for {blind_s:.1f} s"
-            self._tell(Record(text, record.NOTICE, fields))
-
-    def _save(self) -> None:
-        if self._options.state_dir is None:
-            return
-        value = {
-            "alive_us": wall.now_us(),
-            "next_number": self._watching.next_number,
-            "targets": self._watching.saved(),
-        }
-        self._disk.submit(_write_watches, self._options.state_dir / WATCHES, value)
 
     # ---- told by the collectors
 
@@ -455,7 +396,7 @@ class Daemon:
             logger.info("watching %s as target %d, asked by uid %d", target.spec, target.number, asked_by.uid)
             self._happenings.note(wall.now_us(), "watched", str(target.spec), 0, target.number)
             self._mind_strangers()
-            self._save()
+            self._remembering.save()
             self._bus.target_added(self._watching.view(target))
             self._bus.manager_changed(["Targets"])
             self._tell_status()
@@ -500,7 +441,7 @@ class Daemon:
         found = self._watching.get(target)
         found.muted_until_us = wall.now_us() + seconds * 1_000_000 if seconds else 0
         logger.info("%s is muted for %d s, asked by uid %d", found.spec, seconds, asked_by.uid)
-        self._save()
+        self._remembering.save()
         self._bus.target_changed(self._watching.view(found), ["MutedUntil"])
 
     async def feedback(self, anomaly: int, useful: bool, asked_by: Caller) -> None:
@@ -577,7 +518,7 @@ class Daemon:
             self._anomalies.ended(series, "no longer watched")
             self._worker.remove(series)
         self._mind_strangers()
-        self._save()
+        self._remembering.save()
         self.instruments.target_removed(target.number)
         self.allocations.target_removed(target.number)
         self._bus.target_removed(target.number)
@@ -614,13 +555,6 @@ class Daemon:
         if status != self._status:
             self._status = status
             self._notifier.status(status)
-
-
-def _write_watches(path: Path, value: object) -> None:
-    try:
-        state_file.write(path, value)
-    except OSError as error:
-        logger.error("the watches can't be saved in %s: %s", path.parent, error.strerror)
 
 
 async def serve(options: Options, config: Config, journal: Journal) -> None:

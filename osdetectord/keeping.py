@@ -37,6 +37,7 @@ class Keeping:
         self._history, self._recording, self._disk = history, recording, disk
         self._expected_us = 0
         self._trouble = self._unwritten = False
+        self._reading = asyncio.Lock()
         self._checkpoint: Future[None] | None = None
 
     def take(self, now_us: int, watching: Watching) -> None:
@@ -81,7 +82,9 @@ class Keeping:
         asked = (target, metrics, since_us, max_points)
         if not self._history.in_file:
             return self._history.series(*asked)
-        return await asyncio.get_running_loop().run_in_executor(self._disk, self._history.series, *asked)
+        # one at a time, as each may take much memory; not by the disk's thread, which may wait for a slow disk
+        async with self._reading:
+            return await asyncio.to_thread(self._history.series, *asked)
 
     def lost(self) -> dict[str, int]:
         """Return what the disk did not take."""

@@ -187,8 +187,8 @@ def _calls(what: str, head: str, found: Any, look: Look) -> str:
     rows = [
         (
             call.name,
-            f"{number(call.rate)}/s",
-            f"{number(call.rate_before)}/s" if found.before_s else "-",
+            f"{quantity(call.rate)}/s",
+            f"{quantity(call.rate_before)}/s" if found.before_s else "-",
             quantity(call.mean_s, "s"),
             quantity(call.mean_before_s, "s"),
             percent(call.failed),

@@ -70,6 +70,8 @@ FLOORS = {
     "osdetectord.evidence": 4,
     "osdetectord.cost": 4,
     "osdetectord.losses": 4,
+    "osdetectord.pulse": 4,
+    "osdetectord.remembering": 4,
     "osdetectord.statm": 2,
     "osdetectord.polling": 3,
     "osdetectord.matching": 3,
