@@ -81,3 +81,24 @@ def test_libraries_of_a_service_are_probed(box: Box, worker: int) -> None:
     added = json.loads(box.run("osdctl", "--json=short", "probe", "add", "libc:read", "--pid", str(worker)))
     work(box)
     until("reads are counted", lambda: box.osdctl_json("probe", "stats", str(added["id"]))["calls"] > 0)
+
+
+def test_allocations_of_a_service_are_priced_and_counted_from_within_the_sandbox(box: Box, worker: int) -> None:
+    box.run("mkfifo", "/run/leaks")
+    command = f"exec {PROGRAM} leak <>/run/leaks"
+    box.run("systemd-run", "--unit=leaking.service", "--property=PrivateTmp=yes", "sh", "-c", command)
+    try:
+        until("it runs", lambda: box.run("cat", f"/proc/{box.main_pid('leaking.service')}/comm").strip() == "worker")
+        words = ("allocations", "add", "--pid", str(box.main_pid("leaking.service")), "--yes")
+        done = box.try_run("osdctl", "--json=short", *words)
+        assert done.returncode == 0, done
+        assert "each malloc takes" in done.stderr + done.stdout
+        number = str(box.osdctl_json("allocations", "list")[0]["id"])
+        box.run("sh", "-c", "printf w >/run/leaks")
+        shown = ("allocations", "show", number)
+        until("the leak is counted", lambda: box.osdctl_json(*shown)["bytes"] == 101 * 1009 + 13 * 77)
+        most = box.osdctl_json("allocations", "top", number)
+        assert most[0]["frames"][0].startswith("take_much+")
+    finally:
+        box.run("systemctl", "stop", "leaking.service")
+        box.run("rm", "-f", "/run/leaks")
