@@ -374,7 +374,8 @@ class Watching:
                     known = out.get(name, np.nan)
                     both = max(known, value) if metric.name in LARGEST else known + value
                     out[name] = both if known == known and value == value else value if value == value else known
-        return out
+        # in one order, whoever comes and goes: the history keeps each order of columns as its own
+        return dict(sorted(out.items()))
 
     def expected(self, target: Target) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Return the range expected of each metric, summed over the target's processes, shape ``(metrics,)`` each.

@@ -198,3 +198,4 @@ def test_a_target_has_the_sum_of_its_processes_and_the_slowest_quantile() -> Non
 
     assert (found["function.calls[:f]"], found["function.p99[:f]"]) == (200.0, 3e-3)
     assert found["allocations.bytes"] == 1086.0
+    assert list(found) == sorted(found)
