@@ -133,6 +133,7 @@ def test_a_process_that_begins_to_spin_is_an_anomaly_until_it_stops(daemon, work
     (anomaly,) = daemon.ask("anomalies", "--open")
     assert anomaly["pid"] == work.pid and anomaly["message"] == record["MESSAGE"]
     assert daemon.ask("list")[0]["state"] == "anomalous"
+    told_of_it(daemon, anomaly["id"])
     (tmp_path / "spin").unlink()
     daemon.waits_to_say(rf"python3\[{work.pid}\]: normal again after", 60)
 
@@ -165,6 +166,21 @@ def test_the_drill_brings_a_fault_about_and_is_told_it(daemon):
     assert told["told"] and told["fault"] == "descriptors" and told["seconds"] <= 120
     assert daemon.ask("anomalies", "-n", "1")[0]["id"] >= told["anomaly"]["id"]
     wait_until(lambda: daemon.ask("list") == [], 10)
+
+
+def told_of_it(daemon, number):
+    """Check that an anomaly of a loop is explained by what changed, and drawn with what was expected."""
+    (explained,) = daemon.ask("explain", number)
+    calls = explained["evidence"]["syscalls"]
+    assert calls["during_s"] > 0 and calls["before_s"] > 0
+    getppid = next(call for call in calls["calls"] if call["name"] == "getppid")
+    assert getppid["before_count"] / calls["before_s"] > getppid["count"] / calls["during_s"]
+    (thread,) = explained["evidence"]["threads"]
+    assert thread["tid"] == explained["pid"]
+    assert "watched" in [one["kind"] for one in explained["evidence"]["happenings"]]
+    (curve,) = daemon.ask("plot", 1, "cpu.on_cpu")
+    assert max(curve["max"]) > max(curve["expected"]["high"]) > 0
+    assert len(curve["values"]) == len(curve["times_us"]) > 60
 
 
 def test_what_the_daemon_needs_and_lacks_is_one_clear_sentence(tmp_path):
