@@ -225,17 +225,23 @@ class Daemon:
     async def _chores(self) -> None:
         while True:
             await asyncio.sleep(CHORES_S)
-            await self._watching.refresh_units()
-            for target in self._watching.rescan():
-                self._changed(target)
-            self._remembering.save()
-            self._keeping.tidy(self._config)
-            lost = self._losses.news()
-            if lost is not None:
-                self._tell(lost)
-                self._bus.manager_changed(["Lost"])
-            self._cost.measure()
-            self._bus.manager_changed(["SelfCost"])
+            try:
+                await self._do_chores()
+            except Exception:  # like a tick: what fails today is tried again in a moment, and collection goes on
+                logger.exception("a chore failed")
+
+    async def _do_chores(self) -> None:
+        await self._watching.refresh_units()
+        for target in self._watching.rescan():
+            self._changed(target)
+        self._remembering.save()
+        self._keeping.tidy(self._config)
+        lost = self._losses.news()
+        if lost is not None:
+            self._tell(lost)
+            self._bus.manager_changed(["Lost"])
+        self._cost.measure()
+        self._bus.manager_changed(["SelfCost"])
 
     # ---- told by the collectors
 
@@ -316,8 +322,6 @@ class Daemon:
                 self._bus.target_exited(target.number, details)
         if member is not None and member.told:
             self._worker.remove(end.series)
-        if self._recording:
-            self._recording.ended(end.process)
         return [target for target, _ in lost]
 
     # ---- told by the detector

@@ -14,6 +14,12 @@ from osdetectord.process import Process
 PARTS = 16
 """A file that has grown to this part of all the room is followed by another of the same process."""
 
+IDLE_FLUSHES = 360
+"""A process without a row for so long, an hour, is let go: a row that comes later begins a new file."""
+
+MOST_ROWS = 120
+"""Rows of a process that wait for a disk that does not answer; more are lost."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 
 
@@ -25,7 +31,8 @@ class _Stream:
     rows: list[str] = field(default_factory=list)
     """Lines not yet written."""
     comm: str = ""
-    ended: bool = False
+    flushes: int = 0
+    """Since it had a row."""
 
 
 class Recording:
@@ -53,13 +60,10 @@ class Recording:
         with self._lock:
             stream = self._streams.setdefault(process, _Stream())
             stream.comm = comm
-            stream.rows.append(line + "\n")
-
-    def ended(self, process: Process) -> None:
-        """Let go of a process once its last rows are written."""
-        with self._lock:
-            if process in self._streams:
-                self._streams[process].ended = True
+            if len(stream.rows) < MOST_ROWS:
+                stream.rows.append(line + "\n")
+            else:
+                self.lost += 1
 
     def flush(self, limit_bytes: int) -> None:
         """Write what was taken since the last time, each file up to its last whole row.
@@ -76,9 +80,11 @@ class Recording:
         """
         with self._lock:
             waiting = [(process, stream, stream.rows) for process, stream in self._streams.items() if stream.rows]
-            for _, stream, _ in waiting:
+            for stream in self._streams.values():
+                stream.flushes = 0 if stream.rows else stream.flushes + 1
                 stream.rows = []
-            self._streams = {process: stream for process, stream in self._streams.items() if not stream.ended}
+            # who ended, or is not watched any more
+            self._streams = {p: stream for p, stream in self._streams.items() if stream.flushes < IDLE_FLUSHES}
         trouble: OSError | None = None
         for process, stream, rows in waiting:
             try:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import CLOCK_MONOTONIC, clock_gettime_ns
@@ -153,6 +154,7 @@ class Kernel:
         }
         self._command = Program(fd(answer["programs"]["command"]))
         self._flush = Program(fd(answer["programs"]["cpu_flush"]))
+        self._missed = 0
         self._attached = [fd(index) for index in answer["attached"].values()]
         self.ranks: Mapping[str, tuple[int, str]] = {
             **{c.name: (without_kernel(c), NOT_WANTED) for c in COLLECTORS},
@@ -363,11 +365,16 @@ class Kernel:
                     return None
         except OSError:
             return None
-        return self._told_of_programs("run_time_ns")
+        try:
+            return self._told_of_programs("run_time_ns")
+        except OSError:  # no descriptor is free
+            return None
 
     def missed_runs(self) -> int:
         """Events that the kernel did not tell a program, because they came while it ran on the same CPU."""
-        return self._told_of_programs("recursion_misses")
+        with suppress(OSError):  # where no descriptor is free, what was known last
+            self._missed = self._told_of_programs("recursion_misses")
+        return self._missed
 
     def _told_of_programs(self, name: str) -> int:
         """A number of bpf_prog_show_fdinfo() of kernel/bpf/syscall.c, summed over the attached programs."""

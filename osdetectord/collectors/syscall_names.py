@@ -127,10 +127,14 @@ def _table(machine: str) -> tuple[str, ...]:
 NAMES = _table(platform.machine())
 
 
+FIRST_UNKNOWN = 511
+"""Stands for all numbers from here on, as in syscalls.bpf.c."""
+
+
 def name_of(number: int) -> str:
     """Name of a system call of this machine; ``syscall_N`` for one that is not known."""
     known = 0 <= number < len(NAMES) and NAMES[number] != "-"
-    return NAMES[number] if known else f"syscall_{number}"
+    return NAMES[number] if known else "unknown" if number == FIRST_UNKNOWN else f"syscall_{number}"
 
 
 def number_of(name: str) -> int:

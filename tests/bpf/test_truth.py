@@ -57,6 +57,14 @@ def test_a_call_that_waits_is_counted_with_its_whole_time(sampler, workload):
     assert sleep.longest_ns >= 500_000
 
 
+def test_numbers_that_no_kernel_has_are_counted_together(sampler, workload):
+    watched = sampler.add(workload.pid)
+    workload.do(f"ask {CALLS}")
+
+    (unknown,) = (total for total in sampler.syscalls(watched.series) if total.number >= 511)
+    assert (unknown.name, unknown.count, unknown.errors) == ("unknown", CALLS, CALLS)
+
+
 def test_a_rate_is_what_happened_between_two_ticks(sampler, workload):
     watched = sampler.add(workload.pid)
     first = tick(sampler).frame

@@ -2,6 +2,7 @@
 
 count N        N times sched_yield
 fail N         N times close(-1)
+ask N          N system calls that no kernel has, by N numbers
 fork N CODE    N children one after another, each yields 101 times and exits with CODE
 spawn          a child that waits for its end
 double N       a grandchild whose parent ends at once, yields N times and stays
@@ -95,6 +96,9 @@ def main():
             for _ in range(numbers[0]):
                 with contextlib.suppress(OSError):
                     os.close(-1)
+        elif word == "ask":
+            for number in range(numbers[0]):
+                ctypes.CDLL(None).syscall(1000 + number)
         elif word == "fork":
             fork(*numbers)
         elif word == "spawn":

@@ -8,7 +8,7 @@ import pytest
 
 from osdetectord import offline
 from osdetectord.process import Process
-from osdetectord.recording import PARTS, Recording
+from osdetectord.recording import IDLE_FLUSHES, MOST_ROWS, PARTS, Recording
 
 REDIS, NGINX = Process(1234, 77), Process(99, 78)
 MIB = 1 << 20
@@ -101,13 +101,33 @@ def test_a_full_disk_costs_rows_but_no_row_is_cut(tmp_path, monkeypatch):
     assert recording.lost == 2
 
 
-def test_a_process_that_ended_is_let_go_with_its_last_rows_written(tmp_path):
+def test_a_pid_that_is_given_again_has_a_file_of_its_own(tmp_path):
     recording = Recording(tmp_path, ("a",))
     recording.add(REDIS, "redis", 0, [1])
-    recording.ended(REDIS)
     recording.flush(MIB)
-    # the pid is another's now
     recording.add(Process(1234, 99), "redis", 5_000_000, [2])
     recording.flush(MIB)
 
     assert files(tmp_path) == ["redis-1234-19700101T000000Z.csv", "redis-1234-19700101T000005Z.csv"]
+
+
+def test_who_has_no_more_rows_is_let_go(tmp_path):
+    recording = Recording(tmp_path, ("a",))
+    recording.add(REDIS, "redis", 0, [1])
+    for _ in range(IDLE_FLUSHES + 1):
+        recording.flush(MIB)
+    recording.add(REDIS, "redis", 9_000_000, [2])
+    recording.flush(MIB)
+
+    assert files(tmp_path) == ["redis-1234-19700101T000000Z.csv", "redis-1234-19700101T000009Z.csv"]
+
+
+def test_rows_that_wait_for_a_disk_are_bounded_and_the_rest_is_counted(tmp_path):
+    recording = Recording(tmp_path, ("a",))
+    for second in range(MOST_ROWS + 7):
+        recording.add(REDIS, "redis", second * 1_000_000, [second])
+    recording.flush(MIB)
+
+    (path,) = tmp_path.iterdir()
+    assert len(offline.read(path).times) == MOST_ROWS
+    assert recording.lost == 7
