@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from osdetectord.collectors.network import NetworkCollector
+from osdetectord.collectors.registry import ALWAYS
 from osdetectord.sampler import Sampler
 
 WAYS = {
@@ -47,7 +48,7 @@ class Loop:
 def measure(loop: Loop, sockets: str, pairs: int, way: str, watched: bool) -> float:
     """Run with default programs attached; checks that every byte was counted."""
     NetworkCollector.hooks = WAYS[way]
-    sampler = Sampler.open(max_processes=64)
+    sampler = Sampler.open(max_processes=64, collectors=ALWAYS)
     try:
         series = sampler.add(loop.process.pid if watched else os.getpid())
         took = loop.run()

@@ -18,7 +18,7 @@ from osdetectord import __version__, log, record, wall
 from osdetectord.allocating import Allocating
 from osdetectord.anomalies import Anomalies
 from osdetectord.bus.server import BusServer
-from osdetectord.collectors.registry import COLLECTORS, OPTIONAL
+from osdetectord.collectors.registry import ALWAYS
 from osdetectord.config import Config, load
 from osdetectord.core import AnomalyView, Caller, DetectorView, HookView, ManagerView, ProbeView, TargetView
 from osdetectord.cost import Cost
@@ -567,7 +567,7 @@ async def serve(options: Options, config: Config, journal: Journal) -> None:
         lambda: Sampler.open(
             max_processes=config.max_processes,
             max_threads=config.max_threads,
-            collectors=[c.name for c in COLLECTORS if c.name not in OPTIONAL or config.packets],
+            collectors=(*ALWAYS, *(["packets"] if config.packets else [])),
             cpu=config.cpu,
         )
     )

@@ -24,6 +24,8 @@ COLLECTORS: tuple[Collector, ...] = (
 OPTIONAL = frozenset({"packets"})
 """Those that only serve where the configuration asks for them."""
 
+ALWAYS = tuple(collector.name for collector in COLLECTORS if collector.name not in OPTIONAL)
+
 # what the other sources build on
 COMMON = ("watch.bpf.c", "registers.bpf.c", "socket.bpf.c", "packets.bpf.c", "effects.bpf.c")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from osdetectord.collectors.packets import PacketCollector
-from osdetectord.collectors.registry import COLLECTORS, OPTIONAL
+from osdetectord.collectors.registry import ALWAYS
 from osdetectord.sampler import NOT_CONFIGURED, Sampler
 from tests.bpf.conftest import emptied, tick, until
 from tests.bpf.test_network import Talker
@@ -158,7 +158,7 @@ def test_a_process_that_ends_leaves_nothing(sampler, net):
 
 
 def test_packets_are_off_unless_asked_for():
-    sampler = Sampler.open(max_processes=64, collectors=[c.name for c in COLLECTORS if c.name not in OPTIONAL])
+    sampler = Sampler.open(max_processes=64, collectors=ALWAYS)
     try:
         assert not [metric for metric in sampler.metrics if metric.name.startswith("packets.")]
         (hook,) = (view for view in sampler.hooks if view.collector == "packets")
