@@ -37,6 +37,7 @@ class Remembering:
     ) -> None:
         self._path = directory / WATCHES if directory else None
         self._watching, self._disk, self._tell = watching, disk, tell
+        self._trouble = False
 
     async def restore(self) -> None:
         """Watch again what was watched, and say for how long nobody did."""
@@ -71,11 +72,16 @@ class Remembering:
             "next_number": self._watching.next_number,
             "targets": self._watching.saved(),
         }
-        self._disk.submit(_write, self._path, value)
+        self._disk.submit(self._write, self._path, value)
 
-
-def _write(path: Path, value: object) -> None:
-    try:
-        state_file.write(path, value)
-    except OSError as error:
-        logger.error("the watches can't be saved in %s: %s", path.parent, error.strerror)
+    def _write(self, path: Path, value: object) -> None:
+        try:
+            state_file.write(path, value)
+        except OSError as error:
+            if not self._trouble:
+                logger.error("the watches can't be saved in %s: %s", path.parent, error.strerror)
+            self._trouble = True
+        else:
+            if self._trouble:
+                logger.info("the watches are saved again")
+            self._trouble = False
