@@ -205,11 +205,12 @@ class Map:
 
     def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """All that is there, as keys and values; numbers of a per-CPU value are summed over the CPUs."""
-        keys, values = [np.zeros(0, dtype=self.key)], [np.zeros(0, dtype=self.value)]
+        # as bytes, which are joined several times faster than records
+        keys, values = bytearray(), bytearray()
         for some, held in self.batches():
-            keys.append(some.copy())
-            values.append(self.summed(held) if self._per_cpu else held.copy())
-        return np.concatenate(keys), np.concatenate(values)
+            keys += some.tobytes()
+            values += (self.summed(held) if self._per_cpu else held).tobytes()
+        return np.frombuffer(keys, dtype=self.key), np.frombuffer(values, dtype=self.value)
 
     def summed(self, values: NDArray[Any]) -> NDArray[Any]:
         """Sum a per-CPU value of 64-bit numbers over the CPUs; a field named ``longest_ns`` gives its maximum."""
