@@ -26,7 +26,10 @@ CHANGES = 0.04
 
 
 def _run(*command: object) -> str:
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True)
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"demonstration: {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
@@ -67,7 +70,10 @@ def provoke(server: Server) -> Iterator[None]:
     before = _group_of(server.pid, group.parent)
     group.mkdir()
     try:
-        (group / file).write_text(f"{server.device} {limit}")
+        try:
+            (group / file).write_text(f"{server.device} {limit}")
+        except OSError as error:
+            raise SystemExit(f"demonstration: this kernel can't limit a disk: {error}") from None
         (group / "cgroup.procs").write_text(str(server.pid))
         try:
             yield
