@@ -127,7 +127,8 @@ class Engine:
     def remove(self, series: int) -> None:
         """Watch a series no more; what it taught about its program is kept."""
         if series in self._slot_of:
-            self._keep(series)
+            if series == self._eldest()[self._program[series]]:
+                self._keep(series)
             self._episodes.drop(series)
             self._free.append(self._slot_of.pop(series))
             del self._program[series]
@@ -143,7 +144,7 @@ class Engine:
 
     def save(self) -> None:
         """Write what was learnt of every watched program to the state directory."""
-        for series in sorted(self._slot_of):
+        for series in sorted(self._eldest().values()):
             self._keep(series)
 
     def step(self, frame: Frame) -> Verdict:
@@ -173,8 +174,9 @@ class Engine:
         episodes: list[Episode] = []
         if ready.any():
             at = slots[ready]
-            self._settle(at, x[ready], fresh[ready])
-            rows = Rows(at, x[ready], self._scale.z(at, x[ready]), fresh[ready])
+            now = x[ready]
+            self._settle(at, now, fresh[ready])
+            rows = Rows(at, now, self._scale.z(at, now), fresh[ready])
             low[ready], high[ready] = self._expected(at, x[ready])
             score[ready], p_value[ready], alarm[ready], u = self._judge(rows, frame.time_ns)
             episodes = self._narrate(frame, np.flatnonzero(ready), rows, score, p_value, alarm, u, low, high)
@@ -312,6 +314,13 @@ class Engine:
 
     def _catalogue(self, program: str) -> Catalogue:
         return self._catalogues.setdefault(program, Catalogue())
+
+    def _eldest(self) -> dict[str, int]:
+        """Return which process of each program has been known longest: it speaks for the program."""
+        eldest: dict[str, int] = {}
+        for series in sorted(self._slot_of, key=lambda series: (-self._threshold.age(self._slot_of[series]), series)):
+            eldest.setdefault(self._program[series], series)
+        return eldest
 
     def _keep(self, series: int) -> None:
         """Keep what a series taught about its program."""

@@ -61,6 +61,7 @@ class Scale(SlotArrays):
     def __init__(self, metrics: int, slow: bool = False) -> None:
         super().__init__()
         self._slow, self._load_speed = slow, 0.0 if slow else LOAD_SPEED
+        self._asked: tuple[Floats, Floats] | None = None
         self.declare("natural", (metrics,), fill=1.0)
         self.declare("centre", (metrics,))
         self.declare("spread", (metrics,), fill=1.0)
@@ -79,6 +80,7 @@ class Scale(SlotArrays):
 
     def learn(self, slots: Slots, x: Floats) -> None:
         """Learn from past samples of shape ``(K, T, M)``."""
+        self._asked = None
         self.clear(slots)
         size = np.abs(x)
         natural = NATURAL * np.maximum(np.median(size, axis=1), 1e-3 * size.max(axis=1)) + LEAST_NATURAL
@@ -146,8 +148,9 @@ class Scale(SlotArrays):
     def _load(self, slots: Slots, far: Floats) -> Floats:
         """Return the load of series that have one, in nats from its median."""
         carries = self["carries"][slots]
-        loads = np.where(carries, far / np.where(carries, self["load"][slots], 1.0), np.nan)
-        return np.asarray(np.nanmedian(loads, axis=1))
+        loads = np.sort(np.where(carries, far / np.where(carries, self["load"][slots], 1.0), np.inf), axis=1)
+        count, series = carries.sum(axis=1), np.arange(len(slots))
+        return np.asarray(0.5 * (loads[series, (count - 1) // 2] + loads[series, count // 2]))
 
     def _follow_load(self, slots: Slots, far: Floats) -> None:
         """Let the floor of the load go down with it, slowly: clients that go home are not clients that are cut off."""
@@ -159,8 +162,10 @@ class Scale(SlotArrays):
             self["load_floor"][at] += np.where(slowly, np.clip(below, -self._load_speed, 0.0), 0.0)
 
     def _far(self, slots: Slots, x: Floats) -> Floats:
-        far: Floats = (np.arcsinh(x / self["natural"][slots]) - self["centre"][slots]) / self["spread"][slots]
-        return far
+        if self._asked is None or self._asked[0] is not x:
+            far: Floats = (np.arcsinh(x / self["natural"][slots]) - self["centre"][slots]) / self["spread"][slots]
+            self._asked = (x, far)
+        return self._asked[1]
 
     def z(self, slots: Slots, x: Floats) -> Floats:
         """Return clipped z of samples of shape ``(K, M)``."""

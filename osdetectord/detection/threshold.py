@@ -169,6 +169,10 @@ class Threshold(SlotArrays):
         """Count a row of life before there is anything to judge."""
         self["age"][slots] += 1
 
+    def age(self, slot: int) -> int:
+        """Return for how many rows a series has been known."""
+        return int(self["age"][slot])
+
     def calm(self, slots: Slots) -> None:
         """End alarms."""
         for name in ("alarm", "hits", "total", "quiet", "since"):

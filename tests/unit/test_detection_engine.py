@@ -325,3 +325,19 @@ def test_a_blame_beyond_all_numbers_leaves_shares_that_are_numbers(monkeypatch):
     shares = [one.share for episode in told for one in episode.blames]
     assert shares
     assert np.isfinite(shares).all()
+
+
+def test_of_two_processes_of_a_program_the_one_known_longer_is_remembered(tmp_path):
+    watched = Watched(state_dir=tmp_path)
+    watched.feed(normal(211))
+    watched.engine.add(8, "unit:a.service")
+    watched.engine.save()
+    files = list(tmp_path.iterdir())
+    before = [file.read_bytes() for file in files]
+    watched.engine.remove(8)
+    watched.engine.save()
+    assert len(files) == 1 and [file.read_bytes() for file in files] == before
+    assert Watched(state_dir=tmp_path).feed(normal(3)) == []
+    again = Watched(state_dir=tmp_path)
+    again.feed(normal(1))
+    assert again.verdicts[0].progress[0] == 1.0
