@@ -36,6 +36,7 @@ from osdetectord.losses import Losses
 from osdetectord.matching import Matcher
 from osdetectord.measured import GROUPS
 from osdetectord.notify import Notifier
+from osdetectord.noting import Noting
 from osdetectord.parts import Parts
 from osdetectord.probing.allocations import Allocations
 from osdetectord.probing.probes import Probes
@@ -113,25 +114,26 @@ class Daemon:
             self._tell(Record(trouble, record.WARNING, {"MESSAGE_ID": record.LOSSES}))
         self._watching: Watching
         self.allocations: Allocating
+        self._happenings = Happenings()
+        attached = Noting(self._happenings, self._bus)
         # a process may be watched for a target, for a probe, for its allocations, or for all of them
         self.instruments = Instruments(
             Probes(sampler, time.monotonic_ns()),
             Share(sampler, lambda series: series in self._watching.members or self.allocations.holds(series)),
             self._pids,
-            self._bus,
+            attached,
             self._tell,
         )
         self.allocations = Allocating(
             Allocations(sampler),
             Share(sampler, lambda series: series in self._watching.members or self.instruments.holds(series)),
             self._pids,
-            self._bus,
+            attached,
             self._tell,
         )
         self._for_targets = Share(sampler, lambda one: self.instruments.holds(one) or self.allocations.holds(one))
         self._watching = Watching(self._for_targets, Matcher(), self._bus, names, config.max_targets)
         self.inside = Inside(sampler, self._watching.pids)
-        self._happenings = Happenings()
         self._evidence = Evidence(sampler, self._probes, self._happenings, self._evidence_of_parts)
         self._anomalies = Anomalies(self._history, self._units, self._tell, self._bus, self._evidence)
         state_dir = str(options.state_dir / "detector") if options.state_dir else None

@@ -19,7 +19,8 @@ class Happening:
     Parameters
     ----------
     kind
-        ``started``, ``executed``, ``ended``, ``watched``, ``unwatched``, ``reloaded`` or ``detector``.
+        ``started``, ``executed``, ``ended``, ``watched``, ``unwatched``, ``attached``, ``detached``, ``reloaded`` or
+        ``detector``.
     what
         Of what, for people: a command, how it ended, why.
     pid

@@ -29,7 +29,7 @@ from osdetectord.bpf.uprobe import WAYS, Rings, Uprobes
 from osdetectord.collector import Collector
 from osdetectord.collectors import layout, syscall_log, uprobe
 from osdetectord.collectors.registry import COLLECTORS, sources, without_kernel
-from osdetectord.collectors.syscall_names import number_of
+from osdetectord.collectors.syscall_names import number_of, probe_numbers
 from osdetectord.core import HookView
 from osdetectord.errors import LoadError
 
@@ -107,6 +107,7 @@ class Sizes:
             "MAX_SOCKETS": layout.MAX_SOCKETS,
             "MAX_COUNTED_SOCKETS": layout.MAX_SOCKETS if self.packets else 256,
             **{f"NR_{name}": number_of(name) for name in layout.NUMBERS},
+            **{f"NR_{name}": number for name, number in probe_numbers().items()},
             **uprobe.DEFINES,
         }
 

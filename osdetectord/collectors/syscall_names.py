@@ -142,6 +142,11 @@ def number_of(name: str) -> int:
     return NAMES.index(name)
 
 
+def probe_numbers() -> dict[str, int]:
+    """Numbers, one after the other, of the calls that probed functions make where this machine has them."""
+    return {name: number_of(name) for name in ("uretprobe", "uprobe") if name in NAMES}
+
+
 def class_index() -> NDArray[np.intp]:
     """For each number that has a name, the position of its class in ``CLASS_NAMES``."""
     of_name = {name: index for index, names in enumerate(CLASSES.values()) for name in names.split()}

@@ -30,13 +30,24 @@ struct failed {
 BPF_TABLE("percpu_hash", struct call, struct calls, syscalls, MAX_SYSCALLS);
 BPF_F_TABLE("percpu_hash", struct failure, struct failed, failures, MAX_SYSCALLS, BPF_F_NO_PREALLOC);
 
+// How a probed function of a program reaches the kernel where no trap is needed (arch/x86/kernel/uprobes.c): the doing
+// of who probes it, not the program's own.  Not seen entering, it is not counted when it leaves.
+static __always_inline bool is_of_a_probe(u32 nr)
+{
+#ifdef NR_uretprobe
+    return nr - NR_uretprobe < 2;
+#else
+    return false;
+#endif
+}
+
 // Returns the thread where the call may have an effect that is to be noted.
 static __always_inline struct thread *enter(u32 nr)
 {
     u32 zero = 0, tid = bpf_get_current_pid_tgid();
     u32 *count = suspect(tid);
 
-    if (!count || !*count)
+    if (!count || !*count || is_of_a_probe(nr))
         return 0;
     if (nr > FIRST_UNKNOWN)
         nr = FIRST_UNKNOWN;

@@ -50,7 +50,7 @@ class SyscallCollector:
     """Counts, errors and times of system calls, by process and class; single numbers on demand.
 
     Hot path: one array access for a stranger; one hash lookup when a watched thread's call enters and two
-    when it leaves.
+    when it leaves.  The calls by which the kernel hears of a probed function are nobody's and not counted.
     """
 
     name = "syscalls"

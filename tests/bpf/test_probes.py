@@ -14,6 +14,7 @@ import pytest
 
 from osdetectord.bpf.kernel import Kernel, Sizes
 from osdetectord.collectors import uprobe
+from osdetectord.collectors.syscall_names import name_of
 from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchSymbol, NoSuchTarget, Unsupported
 from osdetectord.probing.allocations import Allocations
 from osdetectord.probing.probes import DEFAULT_BUDGET, Probes, ProbeTick
@@ -293,6 +294,23 @@ def test_time_on_a_cpu_is_by_the_scheduler(kernel: Kernel, probes: Probes, run: 
     assert (dozed["cpu_ns"] < dozed["returned_ns"] - dozed["entered_ns"] - 25e6).all()
     assert (dozed["voluntary"] >= 1).all()
     assert (calls["cpu_ns"] <= calls["returned_ns"] - calls["entered_ns"]).all()
+
+
+def test_a_probe_is_no_system_call_of_the_program(kernel: Kernel, probes: Probes, run: Run) -> None:
+    process = run("search", str(CALLS))
+    serial = kernel.watch(process.pid, follow=False)
+    probes.add_probe(":search", pids=[process.pid])
+    process.work()
+    assert sum(total.calls for total in tick(probes).totals) == CALLS
+    process.work()
+    made = {
+        name_of(number)
+        for keys, _ in kernel.snapshot().batches("syscalls")
+        for number in keys["nr"][keys["serial"] == serial].tolist()
+    }
+
+    assert "write" in made
+    assert not made & {"uprobe", "uretprobe"}
 
 
 def test_quantiles_are_of_the_interval(probes: Probes, run: Run) -> None:

@@ -67,6 +67,7 @@ FLOORS = {
     "osdetectord.recording": 3,
     "osdetectord.keeping": 4,
     "osdetectord.happenings": 0,
+    "osdetectord.noting": 4,
     "osdetectord.evidence": 4,
     "osdetectord.cost": 4,
     "osdetectord.losses": 4,
