@@ -47,7 +47,7 @@ async def _run(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         answer = await result
         if not isinstance(answer, Answer):
             answer = Answer(answer)
-        if args.look.terminal and args.pager and args.look.json == "off":
+        if args.look.terminal and args.pager and not args.acts and args.look.json == "off":
             output.page(answer.text, environ)
         else:
             output.write(answer.text)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from osdctl import vitals
+from osdctl import called, vitals
 from osdctl.curve import Curve
 from osdctl.model import Anomaly, Daemon, Process, Target
 from osdctl.text import (
@@ -193,7 +193,11 @@ class Board:
         if self.help:
             return [Row(text=line) for line in _KEYS]
         if not self.targets:
-            return [Row(text="nothing is watched; start with: osdctl watch PID")] if self.daemon is not None else []
+            return (
+                [Row(text=called.here("nothing is watched; start with: osdctl watch PID"))]
+                if self.daemon is not None
+                else []
+            )
         units = self.daemon.units if self.daemon is not None else {}
         rows = []
         for target in self.targets:

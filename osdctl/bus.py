@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,14 @@ from dbus_next.errors import AuthError, InvalidAddressError
 from dbus_next.message import Message
 from dbus_next.signature import Variant
 
+from osdctl import called
 from osdctl.errors import NoSuch, NotRunning, OsdctlError, Refused, UsageError
 
 NAME = "org.osdetector1"
 EMBEDDED_SOCKET = Path("/run/osdetectord/bus")
 SYSTEM_SOCKET = Path("/run/dbus/system_bus_socket")
 SYSTEMD = Path("/run/systemd/system")
-START_HINT = f"start it with: {'systemctl start osdetectord' if SYSTEMD.is_dir() else 'sudo osdetectord'}"
+START_HINT = called.how_to_start(SYSTEMD.is_dir())
 
 CALL_TIMEOUT_S = 30.0
 ASKING_TIMEOUT_S = 330.0
@@ -39,6 +41,9 @@ _ABSENT = frozenset(
 )
 _NO_SUCH_OBJECT = frozenset(_DBUS_ERROR + name for name in ("UnknownObject", "UnknownInterface"))
 _REFUSALS = frozenset(_ERROR + name for name in ("TooManyTargets", "BudgetExceeded", "Unsupported"))
+
+_METHOD = re.compile(r"^[A-Z]\w+ (?=looks into|needs)")
+"""How the daemon names the call that it refuses; who called a command knows what that was."""
 
 # dbus-next logs to the root logger, with tracebacks; osdctl tells errors itself.
 logging.getLogger().addHandler(logging.NullHandler())
@@ -59,10 +64,11 @@ def error_of(name: str, message: str) -> OsdctlError:
     if name in _ABSENT or name.startswith(_DBUS_ERROR + "Spawn."):
         return NotRunning("the daemon is not running", START_HINT)
     if name == _DBUS_ERROR + "AccessDenied" or name == _ERROR + "NotAuthorized":
+        message = _METHOD.sub("this ", message)
         if _TRACE_ACTION in message:
             return Refused(message, "be root: sudo osdctl ...")
         said = message if name.startswith(_ERROR) and message else "the bus refused: not allowed for this user"
-        return Refused(said, "be root or in the group osdetector: sudo adduser $USER osdetector, then log in again")
+        return Refused(said, called.how_to_be_allowed())
     if name == _ERROR + "InvalidArgument":
         return UsageError(message, "see man osdctl")
     if name == _ERROR + "NoSuchTarget":
@@ -119,7 +125,8 @@ class Bus:
             reason = (
                 os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error) or "no answer"
             )
-            raise NotRunning(f"no message bus at {self.address}: {reason.lower()}", START_HINT) from error
+            said = f"the daemon is not running: no message bus at {self.address}: {reason.lower()}"
+            raise NotRunning(said, START_HINT) from error
         self._bus.add_message_handler(self._on_message)
 
     def close(self) -> None:
@@ -272,4 +279,4 @@ async def connect(environ: Mapping[str, str]) -> Bus:
             bus.close()
     if reached is not None:
         return reached
-    raise failure or NotRunning("there is no message bus", START_HINT)
+    raise failure or NotRunning("the daemon is not running: there is no message bus", START_HINT)

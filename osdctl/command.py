@@ -23,6 +23,8 @@ class Command(Protocol):
 
     NAME: str
     HELP: str
+    # ACTS = True: it does something and says so, and is not shown in a pager as lists are
+    # PASSES_ON = True: its arguments are those of another program
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the command's own arguments."""

@@ -17,6 +17,8 @@ from osdctl.text import Look, as_json, shown
 
 BACKLOG = 10
 MAX_BACKLOG = 1000
+ACTING = frozenset({"add", "remove"})
+"""Verbs that do something and say so in a line, where the others list."""
 
 
 def add_scope(parser: argparse.ArgumentParser) -> None:
@@ -52,10 +54,13 @@ async def scope(args: argparse.Namespace, manager: Manager) -> dict[str, tuple[s
 def verbs(parser: argparse.ArgumentParser, helps: Mapping[str, str]) -> dict[str, argparse.ArgumentParser]:
     """Add a parser for each verb, by name and line of help, and return them."""
     choices = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=options.Parser)
-    return {
+    added: dict[str, argparse.ArgumentParser] = {
         name: choices.add_parser(name, help=line, parents=[options.common()], allow_abbrev=False)
         for name, line in helps.items()
     }
+    for name in ACTING & added.keys():
+        added[name].set_defaults(acts=True)
+    return added
 
 
 def number(text: str) -> int:

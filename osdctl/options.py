@@ -70,7 +70,7 @@ def parser(commands: Sequence[Command]) -> Parser:
             allow_abbrev=False,
         )
         command.arguments(verb)
-        verb.set_defaults(run=command.run)
+        verb.set_defaults(run=command.run, acts=getattr(command, "ACTS", False))
     return top
 
 

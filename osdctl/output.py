@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from osdctl import called
 from osdctl.errors import OsdctlError
 from osdctl.text import shown
 
@@ -79,9 +80,9 @@ def page(text: str, environ: Mapping[str, str]) -> None:
 
 
 def remark(text: str) -> None:
-    """Write one line to standard error; foreign characters in it are made harmless."""
+    """Write one line to standard error; foreign characters in it are made harmless, hints fit how we are called."""
     try:
-        sys.stderr.write(f"osdctl: {shown(text)}\n")
+        sys.stderr.write(f"osdctl: {shown(called.here(text))}\n")
         sys.stderr.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

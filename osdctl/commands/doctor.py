@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any
 
-from osdctl import machine, program
+from osdctl import called, machine, program
 from osdctl.command import Answer
 from osdctl.errors import NotRunning, OsdctlError, Status
 from osdctl.machine import Check
@@ -45,7 +45,7 @@ async def run(args: argparse.Namespace, manager: Manager) -> Answer:
 
 
 def _line(check: Check, look: Look) -> str:
-    said = shown(check.said) + (f"; {shown(check.todo)}" if check.todo else "")
+    said = shown(check.said) + (f"; {shown(called.here(check.todo))}" if check.todo else "")
     return f"{look.paint(f'{check.state:4}', STATE_COLOURS[check.state])}  {pad(shown(check.name), 18)}  {said}\n"
 
 
@@ -53,17 +53,17 @@ async def _bus(manager: Manager) -> tuple[list[Check], Daemon | None]:
     try:
         connection = await manager.connected()
     except NotRunning as error:
-        return [Check("message bus", "fail", error.message, "start it, or the daemon by itself: sudo ./run")], None
+        return [Check("message bus", "fail", error.message, error.hint)], None
     except OsdctlError as error:
         return [Check("message bus", "fail", error.message, error.hint)], None
     checks = [Check("message bus", "ok", f"reached: {connection.place}")]
     try:
         daemon = await manager.daemon()
-    except NotRunning:
+    except NotRunning as error:
         if await connection.can_start_daemon():
             said = "not running, starts at the first osdctl watch"
             return [*checks, Check("daemon", "warn", said, "or now: systemctl start osdetectord")], None
-        return [*checks, Check("daemon", "fail", "not running", "start it with: systemctl start osdetectord")], None
+        return [*checks, Check("daemon", "fail", "not running", error.hint)], None
     except OsdctlError as error:
         return [*checks, Check("daemon", "fail", error.message, error.hint)], None
     return [*checks, Check("daemon", "ok", f"osdetectord {daemon.version} is running")], daemon

@@ -19,6 +19,7 @@ from osdctl.text import Look, as_json, cut, duration, percent, shown
 
 NAME = "drill"
 HELP = "test this installation: bring a harmless fault about, and see whether it is told"
+ACTS = True
 
 FAULTS = {
     "loop": "an endless loop takes a whole core",

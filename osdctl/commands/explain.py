@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from osdctl import options
+from osdctl import called, options
 from osdctl.changes import changes, number_of
 from osdctl.errors import NotRunning, OsdctlError
 from osdctl.manager import Manager
@@ -240,4 +240,4 @@ def _further(anomaly: Anomaly) -> str:
     lines.append(f"  osdctl log -t {anomaly.target} --since=@{anomaly.opened_us // 1_000_000 - 600}")
     if not anomaly.useful:
         lines.append(f"  osdctl feedback {anomaly.id} no      if it was a false alarm; yes if it was not")
-    return "\n".join(lines) + "\n"
+    return called.here("\n".join(lines) + "\n")

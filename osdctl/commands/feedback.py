@@ -10,6 +10,7 @@ from osdctl.text import as_json
 
 NAME = "feedback"
 HELP = "say whether an anomaly was useful; like ones of that program become quieter if not"
+ACTS = True
 
 UNDO = "undo"
 

@@ -10,6 +10,7 @@ from osdctl.text import as_json, moment, shown
 
 NAME = "mute"
 HELP = "report nothing of a target for a while"
+ACTS = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

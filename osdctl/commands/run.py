@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from osdctl import output, record
+from osdctl import called, output, record
 from osdctl.child import Child
 from osdctl.command import Answer
 from osdctl.errors import OsdctlError, UsageError
@@ -19,6 +19,7 @@ from osdctl.text import Look, as_json, cut, duration, number, percent, shown
 
 NAME = "run"
 HELP = "run a program and watch it; ends with its exit status"
+ACTS = True
 
 TICK_S = 1.0
 SETTLE_S = 2.0
@@ -109,7 +110,7 @@ async def _sum_up(child: Child, manager: Manager, target: Target, look: Look, be
             if phase == "opened":
                 sys.stderr.write("  " + record.anomaly_line(phase, anomaly, Look()))
         if found:
-            sys.stderr.write(f"  osdctl explain {found[0].id} says more\n")
+            sys.stderr.write(called.here(f"  osdctl explain {found[0].id} says more\n"))
 
 
 async def _found(manager: Manager, target: Target, since_us: int) -> list[Anomaly]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from osdctl import called
 from osdctl.manager import Manager
 from osdctl.model import Daemon
 from osdctl.text import Colour, Look, as_json, folded, number, quantity, shown
@@ -43,7 +44,7 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
     counts = ", ".join(f"{states[state]} {look.state(state)}" for state in STATES if states[state])
     lines = {
         "Daemon": f"osdetectord {shown(daemon.version)}, {look.paint('running', Colour.GREEN)} on {shown(place)}",
-        "Targets": f"{states.total()} ({counts})" if counts else "none; start with: osdctl watch PID",
+        "Targets": f"{states.total()} ({counts})" if counts else called.here("none; start with: osdctl watch PID"),
         "Anomalies": f"{look.paint(f'{opened} open', Colour.RED if opened else Colour.NONE)}, {day} in the last 24 h",
         "Worker": shown(daemon.worker),
         "Hooks": hooks(daemon, look),
@@ -69,7 +70,9 @@ def hooks(daemon: Daemon, look: Look) -> str:
             parts.append(look.paint(f"{shown(row.collector)} none", Colour.RED))
         elif row.rank:
             parts.append(f"{shown(row.collector)} by {shown(row.hook)} (fallback)")
-    return "; ".join(parts) + ("; osdctl doctor says why" if any(row.rank for row in daemon.collectors) else "")
+    return "; ".join(parts) + (
+        called.here("; osdctl doctor says why") if any(row.rank for row in daemon.collectors) else ""
+    )
 
 
 def detectors(daemon: Daemon) -> str:

@@ -12,6 +12,7 @@ from osdctl.text import as_json, shown
 
 NAME = "unwatch"
 HELP = "stop to watch processes"
+ACTS = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

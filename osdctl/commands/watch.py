@@ -16,6 +16,7 @@ from osdctl.text import Look, as_json, shown
 
 NAME = "watch"
 HELP = "start to watch processes"
+ACTS = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

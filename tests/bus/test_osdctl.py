@@ -368,7 +368,7 @@ def test_the_shipped_policy_lets_strangers_look_and_not_watch():
 
     assert (looked.returncode, looked.stdout) == (0, "1\n2\n3\n")
     assert watched.returncode == 4
-    assert "group osdetector" in only_line(watched)
+    assert "be root" in only_line(watched)
 
 
 def test_watch_tells_number_and_specification(osdctl):

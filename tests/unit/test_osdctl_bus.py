@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from dbus_next.signature import Variant
 
-from osdctl import bus
+from osdctl import bus, called
 from osdctl.errors import NoSuch, NotRunning, OsdctlError, Refused, UsageError
 from osdctl.manager import MANAGER, Manager
 
@@ -134,3 +134,12 @@ def test_signals_of_a_newer_daemon_are_passed_over():
         return [event.kind async for event in await Manager(connect).events()]
 
     assert asyncio.run(kinds()) == ["exited", "stopped"]
+
+
+@pytest.mark.parametrize("said", ["AddProbe looks into other processes: it needs root", "Watch needs root: no group"])
+def test_a_refusal_names_no_method_and_no_group_that_is_not_there(said, monkeypatch):
+    monkeypatch.setattr(called, "GROUP", "no-such-group-1009")
+    error = bus.error_of(ERROR + "NotAuthorized", said)
+
+    assert error.message == "this " + said.partition(" ")[2]
+    assert "adduser" not in error.hint and "be root" in error.hint

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from osdctl import options, output, remote
+from osdctl import called, options, output, remote
 from osdctl.errors import UsageError
 from osdctl.manager import spellings
 from osdctl.registry import COMMANDS
@@ -260,3 +260,41 @@ class Terminal(io.StringIO):
 )
 def test_colour_only_where_a_terminal_shows_it(stream, environ, colour):
     assert options.look(parse("list"), stream, environ).colour is colour
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["drill", "watch 1", "unwatch 1", "mute 1 1h", "feedback 1 no", "run -- true", "trace remove 1", "probe remove 1"],
+)
+def test_what_acts_has_no_pager(words):
+    assert parse(*words.split()).acts
+
+
+@pytest.mark.parametrize("words", ["list", "explain 1", "probe list", "trace list", "allocations top 1"])
+def test_what_lists_has_one(words):
+    assert not parse(*words.split()).acts
+
+
+def test_hints_name_the_command_as_it_is_called(monkeypatch):
+    hint = "start with: osdctl watch PID, or see sudo osdctl list --help; are osdctl and osdetectord of one version?"
+    monkeypatch.delenv(called.VARIABLE, raising=False)
+    assert called.here(hint) == hint
+
+    monkeypatch.setenv(called.VARIABLE, "sudo ./run")
+    assert called.here(hint) == (
+        "start with: sudo ./run watch PID, or see sudo ./run list --help; are osdctl and osdetectord of one version?"
+    )
+
+
+@pytest.mark.parametrize(("words", "status"), [("watch 1", 0), ("bogus", 2), ("watch", 2), ("watch nonsense", 2)])
+def test_a_command_line_is_checked_without_being_done(words, status):
+    done = subprocess.run(
+        ["/usr/bin/python3", "-m", "osdctl.usage", *words.split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.count("\n") == (status != 0)
