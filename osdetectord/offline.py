@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,11 @@ from osdetectord.metric import Kind, Metric
 from osdetectord.sample import Frame
 from osdetectord.verdict import Verdict
 
-TIMES = ("t", "TIME")
+TIMES = ("t", "time")
+"""Names of a first column that says when, whatever their case."""
+WHOSE = ("PID", "SPID")
+"""Names of a column behind it that says whose the row is, as in the files of snoop; each is judged by itself."""
+NAMED = "COMM"
 LABEL = "label"
 ENDINGS = (".csv", ".csv.gz")
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -44,7 +48,7 @@ class Table:
     Parameters
     ----------
     name
-        The file's name up to its first dot.
+        The file's name up to its first dot, and the process where the file has several.
     times
         The time column as it was written, or the row's number.
     metrics
@@ -74,8 +78,8 @@ class Outcome:
     """First row, last row and last state of each."""
 
 
-def read(path: Path) -> Table:
-    """Return the table in a CSV file, plain or gzipped.
+def read(path: Path) -> list[Table]:
+    """Return the table in a CSV file, plain or gzipped; one for each process where the file has a column PID or SPID.
 
     Raises
     ------
@@ -95,21 +99,26 @@ def read(path: Path) -> Table:
         header = next(lines, None)
         if not header:
             raise InputError(f"{path}: row 1: no header")
-        return _table(path, [name.strip() for name in header], lines)
+        return _tables(path, [name.strip() for name in header], lines)
     except csv.Error as error:
         raise InputError(f"{path}: row {lines.line_num}: {error}") from None
 
 
-def _table(path: Path, header: list[str], lines: Iterator[list[str]]) -> Table:
-    timed = header[0] in TIMES
-    columns = [i for i, name in enumerate(header) if name != LABEL and not (timed and i == 0)]
+def _tables(path: Path, header: list[str], lines: Iterator[list[str]]) -> list[Table]:
+    timed = header[0].lower() in TIMES
+    whose = timed and len(header) > 1 and header[1] in WHOSE
+    others = {0} if timed else set[int]()
+    if whose:
+        others |= {1} | {i for i, name in enumerate(header) if name == NAMED}
+    columns = [i for i, name in enumerate(header) if name != LABEL and i not in others]
     names = [header[i] for i in columns]
     if not names:
         raise InputError(f"{path}: row 1: no metric")
     for n, (i, name) in enumerate(zip(columns, names, strict=True)):
         if not name or name in names[:n]:
             raise InputError(f"{path}: row 1, column {i + 1}: {name!r} is not a name of its own")
-    times, values = [], []
+    times: dict[str, list[str]] = {} if whose else {"": []}
+    values: dict[str, list[list[float]]] = {} if whose else {"": []}
     for number, row in enumerate(lines, start=2):
         if not row:
             continue
@@ -117,11 +126,23 @@ def _table(path: Path, header: list[str], lines: Iterator[list[str]]) -> Table:
             break
         if len(row) != len(header):
             raise InputError(f"{path}: row {number}: {len(row)} fields, the header has {len(header)}")
-        times.append(row[0] if timed else str(number - 2))
-        values.append([_number(path, number, header[i], row[i]) for i in columns])
-    return Table(
-        path.name.split(".")[0], tuple(times), tuple(names), np.array(values, np.float64).reshape(-1, len(names))
-    )
+        who = row[1].strip() if whose else ""
+        if whose and not (who.isascii() and who.isdecimal()):
+            raise InputError(f"{path}: row {number}, column {header[1]}: {row[1]!r} is not the id of a process")
+        times.setdefault(who, []).append(row[0] if timed else str(number - 2))
+        values.setdefault(who, []).append([_number(path, number, header[i], row[i]) for i in columns])
+    if not times:
+        raise InputError(f"{path}: no row of a process")
+    name = path.name.split(".")[0]
+    return [
+        Table(
+            f"{name}-{who}" if whose else name,
+            tuple(times[who]),
+            tuple(names),
+            np.array(values[who], np.float64).reshape(-1, len(names)),
+        )
+        for who in times
+    ]
 
 
 def _number(path: Path, row: int, column: str, text: str) -> float:
@@ -323,9 +344,24 @@ def settings_of(options: argparse.Namespace) -> Settings:
         raise error.at(*merged.place(error.key)) from None
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with status 2."""
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(prog="osdctl detect", description="Find anomalies in tables of samples.")
+    result = Parser(
+        prog="osdctl detect",
+        description="Find anomalies in tables of samples.",
+        epilog="A first column t or time, in any case, stands in the results as it is; without one the rows are "
+        "numbered from 0. The columns PID or SPID behind it, and COMM, say whose a row is, as in the files of osdctl "
+        "snoop: each process is judged by itself. A column label is passed over. All others are numbers, and judged; "
+        "an empty field is a missing value. A file that is no such table is named and left out, and the status is 1.",
+    )
     result.add_argument("paths", nargs="+", metavar="FILE|DIR", help="CSV with a header, plain or .gz, or a directory")
     result.add_argument("-o", dest="out", type=Path, required=True, metavar="OUT_DIR", help="where results go")
     result.add_argument(
@@ -369,7 +405,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.plot:
             _need_matplotlib()
         paths = files(options.paths)
-        tables = [read(path) for path in paths]
+        tables, bad = _read_all(paths)
+        if not tables:
+            return EXIT_FAILED
         options.out.mkdir(parents=True, exist_ok=True)
         progress = Progress(sum(len(table.values) for table in tables), sys.stderr)
         said: list[str] = []
@@ -389,7 +427,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"osdctl detect: {error.filename or options.out}: {error.strerror}", file=sys.stderr)
         return EXIT_FAILED
-    return 0
+    return EXIT_FAILED if bad else 0
+
+
+def _read_all(paths: Sequence[Path]) -> tuple[list[Table], bool]:
+    """Return the tables of all files that are right, and whether one was not, which is told."""
+    tables: dict[str, Table] = {}
+    bad = False
+    for path in paths:
+        try:
+            for table in read(path):
+                if tables.setdefault(table.name, table) is not table:
+                    raise InputError(f"{path}: would be written over another file's {table.name}")
+        except InputError as error:
+            print(f"osdctl detect: {error}", file=sys.stderr)
+            bad = True
+    return list(tables.values()), bad
 
 
 def _alike(tables: Sequence[Table]) -> Iterator[list[Table]]:

@@ -74,7 +74,8 @@ def main() -> int:
     names = parser.parse_args().name or list(SCENARIOS)
     for name in names:
         if name not in SCENARIOS:
-            parser.error(f"no demonstration {name}: there are {', '.join(SCENARIOS)}")
+            print(f"run: no demonstration {name}: there are {', '.join(SCENARIOS)}", file=sys.stderr)
+            return 2
     if os.geteuid() != 0:
         raise SystemExit("demonstration: must be root")
     # what was started, mounted and limited is undone however it ends

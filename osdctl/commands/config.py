@@ -29,6 +29,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, manager: Manager) -> Answer:
     """Run the program that can read it; its output goes straight through."""
+    if args.look.json != "off":
+        raise UsageError(f"config {args.verb} writes no JSON", "config show and import write YAML")
     if args.verb == IMPORT:
         if args.path is None:
             raise UsageError(

@@ -7,6 +7,7 @@ import asyncio
 
 from osdctl import program
 from osdctl.command import Answer
+from osdctl.errors import UsageError
 from osdctl.manager import Manager
 
 NAME = "detect"
@@ -21,4 +22,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, manager: Manager) -> Answer:
     """Run ``python3 -m osdetectord.offline``; its output goes straight through."""
+    if args.look.json != "off":
+        raise UsageError("detect writes CSV files and no JSON", "see osdctl detect --help")
     return Answer("", await asyncio.to_thread(program.run, program.module("osdetectord.offline"), args.words))

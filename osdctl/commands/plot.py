@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ WINDOW_US = 900_000_000
 LEAST_HEIGHT, MOST_HEIGHT = 4, 12
 PICTURE_POINTS = 1500
 JSON_POINTS = 1000
+NEAREST = 3
 AT_ONCE = 12
 """Metrics of one call."""
 
@@ -45,7 +47,9 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
     # what is measured of a function has a unit only while it is known; whether there are samples the daemon knows
     missing = [metric for metric in args.metrics if units and metric not in units and "[" not in metric]
     if missing:
-        raise NoSuch(f"there is no metric {missing[0]}", f"known are {', '.join(sorted(units))}")
+        near = difflib.get_close_matches(missing[0], units, n=NEAREST, cutoff=0.5)
+        hint = f"is it {' or '.join(near)}?" if near else f"osdctl show {args.target} lists them"
+        raise NoSuch(f"there is no metric {missing[0]}", hint)
     now = int(time.time() * 1e6)
     since = args.since if args.since is not None else now - WINDOW_US
     width = look.width if look.terminal else 80

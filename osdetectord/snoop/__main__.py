@@ -26,7 +26,7 @@ MOST_FOUND = 10
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    result = argparse.ArgumentParser(
+    result = offline.Parser(
         prog=PROGRAM,
         description="Collect what a program does into CSV files, and detect what is not normal in them.",
         allow_abbrev=False,

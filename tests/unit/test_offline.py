@@ -163,3 +163,36 @@ def test_only_the_chosen_evidences_take_part(tmp_path):
     assert offline.main([*options, str(source)]) == 0
     spoken = {name for row in rows_of(tmp_path / "out" / "one.anomalies.csv") for name in row["detectors"].split()}
     assert spoken and spoken <= {"level", "innovation"}
+
+
+def test_a_bad_file_of_a_directory_is_named_and_the_others_are_done(tmp_path, capsys):
+    source = tmp_path / "in"
+    source.mkdir()
+    write(source / "good.csv", values())
+    (source / "bad.csv").write_text("a,b\n1,x\n")
+    assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path / "out"), str(source)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "bad.csv: row 2, column b: 'x' is not a number" in error
+    assert len(rows_of(tmp_path / "out" / "good.csv")) == ROWS
+
+
+@pytest.mark.parametrize("who", ["PID", "SPID"])
+def test_a_file_of_several_processes_is_judged_for_each_as_if_it_were_alone(tmp_path, who):
+    both, alone = [f"TIME,{who},COMM,a,b,c,d,e"], ["TIME,a,b,c,d,e"]
+    for t, (mine, others) in enumerate(zip(values(1).tolist(), values(2).tolist(), strict=True)):
+        both.append(f"{t}.50,1009,le ak," + ",".join(map(repr, mine)))
+        both.append(f"{t}.50,1013,other," + ",".join(map(repr, others)))
+        alone.append(f"{t}.50," + ",".join(map(repr, mine)))
+    (tmp_path / "cpu.csv").write_text("\n".join([*both, "END"]) + "\n")
+    (tmp_path / "alone.csv").write_text("\n".join(alone) + "\n")
+    arguments = ["--warmup", str(WARMUP), "-o", str(tmp_path / "out")]
+    assert offline.main([*arguments, str(tmp_path / "cpu.csv"), str(tmp_path / "alone.csv")]) == 0
+    assert rows_of(tmp_path / "out" / "cpu-1009.csv") == rows_of(tmp_path / "out" / "alone.csv")
+    assert len(rows_of(tmp_path / "out" / "cpu-1013.csv")) == ROWS
+
+
+@pytest.mark.parametrize("head", ["t", "T", "time", "TIME", "Time"])
+def test_the_time_of_a_row_stands_in_its_result(tmp_path, head):
+    source = write(tmp_path / "one.csv", values(), f"{head},a,b,c,d,e,label", first=1000)
+    assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path / "out"), str(source)]) == 0
+    assert [int(row["t"]) for row in rows_of(tmp_path / "out" / "one.csv")] == list(range(1000, 1000 + ROWS))

@@ -27,7 +27,7 @@ def test_rows_are_as_offline_detection_reads_them(tmp_path):
 
     (path,) = (tmp_path / "csv").iterdir()
     assert path.name == "redis-server-1234-20231114T221320Z.csv"
-    table = offline.read(path)
+    (table,) = offline.read(path)
     assert table.metrics == ("a", "b")
     assert table.times == ("1700000000.250000", "1700000001.250000")
     assert table.values[1].tolist() == [2e9, 3.25]
@@ -52,7 +52,7 @@ def test_a_large_file_is_followed_by_another_and_the_oldest_goes(tmp_path):
         if second % 10 == 9:
             recording.flush(limit)
 
-    kept = [offline.read(path) for path in sorted(tmp_path.iterdir())]
+    kept = [offline.read(path)[0] for path in sorted(tmp_path.iterdir())]
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= limit
     assert len(kept) >= PARTS // 2
     # one after another, nothing twice and nothing between, up to the last
@@ -97,7 +97,7 @@ def test_a_full_disk_costs_rows_but_no_row_is_cut(tmp_path, monkeypatch):
     recording.flush(MIB)
 
     (path,) = tmp_path.iterdir()
-    assert offline.read(path).values[:, 0].tolist() == [1, 4]
+    assert offline.read(path)[0].values[:, 0].tolist() == [1, 4]
     assert recording.lost == 2
 
 
@@ -129,5 +129,5 @@ def test_rows_that_wait_for_a_disk_are_bounded_and_the_rest_is_counted(tmp_path)
     recording.flush(MIB)
 
     (path,) = tmp_path.iterdir()
-    assert len(offline.read(path).times) == MOST_ROWS
+    assert len(offline.read(path)[0].times) == MOST_ROWS
     assert recording.lost == 7
