@@ -21,6 +21,7 @@ from osdetectord.errors import (
     NoSuchTarget,
     OsdetectorError,
     TooManyTargets,
+    Unsupported,
 )
 from osdetectord.instruments import Listener, Processes
 from osdetectord.logger import get_logger
@@ -336,10 +337,14 @@ class Allocating:
 
     def _attach(self, pid: int, library: str, budget: int) -> int:
         *others, last = (library,) if library else LIBRARIES
-        for each in others:
-            with suppress(NoSuchSymbol):
-                return self._manager.add(pid, library=each, budget=budget)
-        return self._manager.add(pid, library=last, budget=budget)
+        try:
+            for each in others:
+                with suppress(NoSuchSymbol):
+                    return self._manager.add(pid, library=each, budget=budget)
+            return self._manager.add(pid, library=last, budget=budget)
+        except OSError as error:  # no descriptor is free: the trouble of one process, and of now
+            why = error.strerror or str(error)
+            raise Unsupported(f"the allocator of process {pid} can't be probed: {why}") from None
 
     async def _step(self) -> None:
         """Look once, and take in what was found."""
@@ -404,9 +409,10 @@ class Allocating:
             }
             for pid, owner in before.items():
                 # an ended one is another process, or another program, by now
-                if pid in pids and held[owner].state != "ended":
+                if pid in pids and owner in held and held[owner].state != "ended":
                     now[pid] = owner
-                else:
+                    continue
+                with suppress(NoSuchTarget):  # a look that failed may have removed it
                     self._manager.remove(owner)
             for pid in sorted(pids - set(now) - set(wrong)):
                 try:
@@ -436,7 +442,8 @@ class Allocating:
     async def _remove(self, number: int) -> None:
         watched = self._all[number]
         for owner in watched.owners.values():
-            await asyncio.to_thread(self._manager.remove, owner)
+            with suppress(NoSuchTarget):
+                await asyncio.to_thread(self._manager.remove, owner)
         view = self._view(watched)
         del self._all[number]
         self._samples.forget(number, ())

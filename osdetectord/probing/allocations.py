@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -289,12 +291,12 @@ class Allocations:
         self._forget(owner)
         try:
             functions = _functions(owner.library, owner.pid)
-        except OsdetectorError:
+        except (OsdetectorError, OSError):
             owner.state = "ended"
             return owner
         try:
             return self._attach(owner.pid, owner.library, owner.budget, functions)
-        except OsdetectorError:
+        except (OsdetectorError, OSError):
             owner.state = "ended"
             return owner
         finally:
@@ -418,19 +420,39 @@ for line in sys.stdin:
 """
 
 
+ANSWER_S = 10.0
+"""Then a child that is stopped, or has no CPU to run on, is given up."""
+
+
 class _Calibration:
     """A child that calls malloc and free when it is asked to."""
 
     def __enter__(self) -> _Calibration:
-        self._child = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", CALIBRATION], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        try:
+            # unbuffered: what select sees is all there is
+            self._child = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", CALIBRATION],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise Unsupported(f"no process to measure the price on: {error.strerror}") from None
         self.pid = self._child.pid
-        self._answer()
+        try:
+            self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def _answer(self) -> bytes:
         assert self._child.stdout is not None
+        ready = select.poll()  # select() knows no descriptor beyond 1023
+        ready.register(self._child.stdout, select.POLLIN)
+        if not ready.poll(ANSWER_S * 1000):
+            raise Unsupported(f"the process on which the price is measured says nothing for {ANSWER_S:g} s")
+        # one write of the child, of less than PIPE_BUF: the whole line is there
         line = self._child.stdout.readline()
         if not line:
             raise Unsupported("the process on which the price is measured has ended")
@@ -439,8 +461,8 @@ class _Calibration:
     def measure(self) -> tuple[float, float]:
         """Nanoseconds that one malloc and one free take."""
         assert self._child.stdin is not None
-        self._child.stdin.write(b"\n")
-        self._child.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended, as the answer will say
+            self._child.stdin.write(b"\n")
         taking, giving = self._answer().split()
         return float(taking), float(giving)
 

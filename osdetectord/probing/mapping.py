@@ -280,7 +280,7 @@ class Names:
         """Look at the memory map again, where the process still is."""
         try:
             now = regions(self._pid)
-        except (NoSuchProcess, Unsupported):
+        except (NoSuchProcess, Unsupported, OSError):  # no descriptor is free: what was known still helps
             return
         if now:
             self._regions = now
