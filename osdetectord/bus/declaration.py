@@ -52,6 +52,7 @@ class Method:
     returns: str
     right: Right
     function: Callable[..., Any]
+    waits: bool = False
 
     @property
     def signature(self) -> str:
@@ -87,6 +88,12 @@ def reads(function: F) -> F:
     return function
 
 
+def waits(function: F) -> F:
+    """Mark a method that anybody may call and that takes its time: only a few calls of them are served at once."""
+    function.__dict__["_waits"] = True
+    return reads(function)
+
+
 def changes(function: F) -> F:
     """Mark a method that only the administrator and the service's group may call; it is given ``asked_by``."""
     function.__dict__["_right"] = Right.STEER
@@ -102,7 +109,7 @@ def traces(function: F) -> F:
 class Interface(Generic[V]):
     """An interface of one object; ``view`` gives the state that its properties show.
 
-    A method is what :func:`reads`, :func:`changes` or :func:`traces` marks: nothing else can be called from the bus.
+    A method is what :func:`reads`, :func:`waits`, :func:`changes` or :func:`traces` marks: nothing else can be called.
     """
 
     name: ClassVar[str]
@@ -151,6 +158,7 @@ def _method(name: str, function: Callable[..., Any]) -> Method:
         _signature(hints["return"]),
         function.__dict__["_right"],
         function,
+        function.__dict__.get("_waits", False),
     )
 
 

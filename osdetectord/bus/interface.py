@@ -28,6 +28,7 @@ from osdetectord.bus.declaration import (
     changes,
     reads,
     traces,
+    waits,
 )
 from osdetectord.core import (
     Allocations,
@@ -212,7 +213,7 @@ class Target(Interface[TargetView]):
         found = await self._core.inside.syscalls(self._number)
         return [[x.number, x.name, x.calls, x.errors, x.total_s, x.longest_s, dict(x.failures)] for x in found]
 
-    @reads
+    @waits
     async def GetThreads(self, seconds: Double, limit: Uint32) -> Annotated[Any, "a(uussddtt)"]:
         """Return threads, the busiest first."""
         if not MIN_LOOK_S <= seconds <= MAX_LOOK_S:

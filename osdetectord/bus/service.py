@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,9 @@ PROPERTIES = f"{STANDARD}.Properties"
 OBJECT_MANAGER = f"{STANDARD}.ObjectManager"
 MANAGED = "a{oa{sa{sv}}}"
 MAX_TEXT = 4096
+WAITS_PER_SENDER = 4
+WAITS_IN_ALL = 32
+"""Of methods that anybody may call and that take seconds: far less than calls that are served at once."""
 
 _DOCTYPE = (
     '<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"\n'
@@ -124,6 +128,7 @@ class Service:
         self._faults = 0
         self._fault_logged = -60.0
         self._pairs: dict[str, tuple[object, bytes]] = {}
+        self._waits: Counter[str] = Counter()
         self.connection: Connection
         self.callers: Callers
 
@@ -194,11 +199,30 @@ class Service:
             raise _Refused("UnknownMethod", f"no method {member:.200} in {interface or shown.name:.200}")
         if method.right is not Right.NONE:
             return self._change(shown, method, call)
-        value = method.function(shown, *_arguments(call, method))
+        arguments = _arguments(call, method)
+        if method.waits:
+            self._check_waits(method, head.sender)
+            return self._wait(method, head.sender, method.function(shown, *arguments))
+        value = method.function(shown, *arguments)
         return self._eventually(method, value) if isinstance(value, Coroutine) else self._result(method, value)
 
     async def _eventually(self, method: Method, value: Coroutine[Any, Any, object]) -> Answer:
         return self._result(method, await value)
+
+    def _check_waits(self, method: Method, sender: str) -> None:
+        if self._waits[sender] >= WAITS_PER_SENDER:
+            raise _Refused("LimitsExceeded", f"{WAITS_PER_SENDER} calls of {sender} wait for {method.name} already")
+        if self._waits.total() >= WAITS_IN_ALL:
+            raise _Refused("LimitsExceeded", f"{WAITS_IN_ALL} calls wait for {method.name} already; try again soon")
+        self._waits[sender] += 1
+
+    async def _wait(self, method: Method, sender: str, value: Awaitable[object]) -> Answer:
+        try:
+            return self._result(method, await value)
+        finally:
+            self._waits[sender] -= 1
+            if not self._waits[sender]:
+                del self._waits[sender]
 
     async def _change(self, shown: Interface[Any], method: Method, call: Call) -> Answer:
         sender = call.header.sender

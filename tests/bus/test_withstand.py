@@ -22,7 +22,7 @@ from fake_core import FakeCore, an_anomaly
 from private_bus import AS_NOBODY, ENVIRONMENT, HERE, PrivateBus, Served, wait_until
 from raw_client import BUS, OURS, RawClient
 
-from osdetectord.bus import adapter, connection, header, server
+from osdetectord.bus import adapter, connection, header, server, service
 from osdetectord.bus.connection import BusGone, Connection
 from osdetectord.bus.header import Kind
 from osdetectord.bus.server import BusServer, NameTaken
@@ -270,6 +270,35 @@ def test_a_sender_with_too_many_calls_is_refused_and_another_is_served(one):
     assert len(refused) == 11
     assert {each.error_name for each in refused} == {connection.LIMITS_EXCEEDED}
     served.run(served.server.ping(5))
+
+
+def test_a_sender_that_looks_at_many_threads_at_once_is_refused_and_another_is_served(one, monkeypatch):
+    bus, served = one
+    greedy, honest = client_of(bus), client_of(bus)
+    go_on = asyncio.Event()
+
+    async def threads(target: int, seconds: float, limit: int) -> list[object]:
+        await go_on.wait()
+        return []
+
+    def look(serial: int) -> bytes:
+        body = adapter.encode("du", [5.0, 7])
+        path = f"{OURS['path']}/target/1"
+        return call("GetThreads", "org.osdetector1.Target", path, "du", body, serial)
+
+    monkeypatch.setattr(served.core.inside, "threads", threads)
+    allowed = range(2, 2 + service.WAITS_PER_SENDER)
+    refused = range(allowed.stop, allowed.stop + 3)
+    greedy.send(b"".join(map(look, (*allowed, *refused))))
+    assert {each.error_name for each in greedy.receive_all(refused)} == {connection.LIMITS_EXCEEDED}
+    honest.send(look(2) + call())
+    assert honest.receive(SERIAL)[0].kind == Kind.RETURN
+
+    served.do(go_on.set)
+    assert {each.kind for each in greedy.receive_all(allowed)} == {Kind.RETURN}
+    greedy.send(look(refused.stop))
+    assert greedy.receive(refused.stop)[0].kind == Kind.RETURN
+    assert honest.receive(2)[0].kind == Kind.RETURN
 
 
 LAZY = 17
