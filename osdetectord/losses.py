@@ -10,6 +10,8 @@ from osdetectord.record import Record
 
 TOLD_EVERY_S = 300.0
 """Losses that go on are told no more often."""
+FRESH_S = 1.0
+"""For so long what was counted is not counted again."""
 
 
 class Losses:
@@ -25,10 +27,19 @@ class Losses:
         self._sources = sources
         self._before: dict[str, int] = {}
         self._told_s = -TOLD_EVERY_S
+        self._counts: dict[str, int] = {}
+        self._counted_s = -FRESH_S
 
     def counts(self) -> dict[str, int]:
-        """Return what was lost, by cause."""
-        return {cause: count for source in self._sources for cause, count in source().items()}
+        """Return what was lost up to :data:`FRESH_S` ago, by cause.
+
+        To ask costs half a millisecond and may wait for a tick that is under way, and any user may ask again and again.
+        """
+        now_s = time.monotonic()
+        if now_s - self._counted_s >= FRESH_S:
+            self._counts = {cause: count for source in self._sources for cause, count in source().items()}
+            self._counted_s = now_s
+        return dict(self._counts)
 
     def news(self) -> Record | None:
         """Return the record of what was lost since the last one, if it is time for one."""
