@@ -122,13 +122,16 @@ async def _learn(manager: Manager, target: Target, child: subprocess.Popen[bytes
 async def _provoke(child: subprocess.Popen[bytes], events: AsyncIterator[Event], limit_s: float) -> Anomaly | None:
     """Bring the fault about and return the anomaly that is told of it, or nothing."""
     assert child.stdin is not None
+    # what was told while it learned waits among the events: that was not the fault
+    begun_us = time.time_ns() // 1000
     child.stdin.write(b"now\n")
     child.stdin.flush()
     try:
         async with asyncio.timeout(limit_s):
             async for event in events:
-                if event.kind == "opened" and event.anomaly is not None and event.anomaly.pid == child.pid:
-                    return event.anomaly
+                told = event.anomaly if event.kind == "opened" else None
+                if told is not None and told.pid == child.pid and told.opened_us >= begun_us:
+                    return told
     except TimeoutError:
         pass
     return None

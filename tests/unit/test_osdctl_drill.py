@@ -23,20 +23,23 @@ from osdctl.text import Look
 class Manager:
     """A daemon that learns in a few looks, and tells the fault or does not."""
 
-    def __init__(self, states, tells):
-        self.states, self.tells = list(states), tells
+    def __init__(self, states, tells, tells_early=False):
+        self.states, self.tells, self.tells_early = list(states), tells, tells_early
         self.pid = self.unwatched = 0
 
     async def events(self):
         return self.told()
 
     async def told(self):
-        def opened(pid):
-            return Event("opened", anomaly=Anomaly(7, 1, f"pid:{pid}", pid, "python3", "open", "anomaly", 1, 0, 2.0,
-                                                   0.01, (), (), "descriptors 500", 0, ""))  # fmt: skip
+        def opened(pid, number=7, ago_s=0):
+            at_us = time.time_ns() // 1000 - ago_s * 1_000_000
+            return Event("opened", anomaly=Anomaly(number, 1, f"pid:{pid}", pid, "python3", "open", "anomaly", at_us, 0,
+                                                   2.0, 0.01, (), (), "descriptors 500", 0, ""))  # fmt: skip
 
         yield opened(self.pid + 1)  # of another process
         yield Event("changed", details={})
+        if self.tells_early:
+            yield opened(self.pid, 3, ago_s=5)
         if self.tells:
             yield opened(self.pid)
         await asyncio.sleep(3600)
@@ -90,6 +93,11 @@ def test_a_fault_that_is_not_told_is_failure_and_leaves_nothing(capsys):
     answer = play(manager, limit=0.05)
     assert (answer.status, answer.text) == (1, "") and "was not told within 50ms" in capsys.readouterr().err
     assert manager.unwatched == 1 and gone(manager.pid)
+
+
+def test_what_was_told_before_the_fault_is_not_the_fault():
+    assert play(Manager(LEARNS, tells=True, tells_early=True)).text.endswith("s: #7 descriptors 500\n")
+    assert play(Manager(LEARNS, tells=False, tells_early=True), limit=0.05).status == 1
 
 
 def test_json_says_whether_it_was_told():
