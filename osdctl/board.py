@@ -9,6 +9,7 @@ from typing import Any
 
 from osdctl import called, vitals
 from osdctl.curve import Curve
+from osdctl.inside import Thread
 from osdctl.model import Anomaly, Daemon, Process, Target
 from osdctl.text import (
     STATE_COLOURS,
@@ -23,7 +24,6 @@ from osdctl.text import (
     shown,
     sparkline,
 )
-from osdctl.threads import Thread
 
 HISTORY = 60
 SPARK = 14
@@ -117,9 +117,11 @@ class Board:
         """Return the targets whose metrics are shown."""
         return [target for target in self.targets if ("target", target.id, target.id) in self.opened]
 
-    def open_pids(self) -> list[int]:
-        """Return the processes whose threads are shown."""
-        return [key[2] for key in self.opened if key[0] == "process"]
+    def open_processes(self) -> list[tuple[Target, set[int]]]:
+        """Return the targets with processes whose threads are shown, and the pids of those."""
+        pids = {target.id: {each.pid for each in target.processes} for target in self.open_targets()}
+        shown_ = {id_: {key[2] for key in self.opened if key[:2] == ("process", id_)} & pids[id_] for id_ in pids}
+        return [(target, shown_[target.id]) for target in self.open_targets() if shown_[target.id]]
 
     def press(self, key: str) -> bool:
         """Do what a key asks for; false when it asks to leave."""
@@ -252,7 +254,7 @@ class Board:
         if threads is None:
             return []
         rows = [
-            Row(text=f"    {thread.tid:>11} {shown(thread.name)}  {percent(thread.cpu)}", colour=Colour.DIM)
+            Row(text=f"    {thread.tid:>11} {shown(thread.comm)}  {percent(thread.cpu)}", colour=Colour.DIM)
             for thread in threads[:BUSIEST]
         ]
         if len(threads) > BUSIEST:

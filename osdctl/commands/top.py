@@ -17,7 +17,8 @@ from collections.abc import Iterator
 
 from osdctl import board, options, output, vitals
 from osdctl.commands.explain import run as explain
-from osdctl.errors import NoSuch, NotRunning, UsageError
+from osdctl.errors import NoSuch, NotRunning, OsdctlError, UsageError
+from osdctl.inside import Thread
 from osdctl.manager import Manager
 from osdctl.text import Look, cut, folded
 from osdctl.threads import Threads
@@ -28,6 +29,8 @@ HELP = "show the targets live"
 ENTER_SCREEN, LEAVE_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 SCROLLS = {"j": 1, "\x1b[B": 1, "\x1bOB": 1, "k": -1, "\x1b[A": -1, "\x1bOA": -1, " ": 1, "\x1b[6~": 1, "\x1b[5~": -1}
 PAGES = (" ", "\x1b[6~", "\x1b[5~")
+LOOK_S, MOST_THREADS = 0.05, 1000
+"""Of the daemon at threads: their shares come from two looks, a frame apart."""
 HOME, CLEAR_TO_LINE_END, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
@@ -71,18 +74,30 @@ async def _live(args: argparse.Namespace, manager: Manager, shown: board.Board, 
             if frames == 0:
                 return
             due = loop.time() + args.delay
-            try:
+            shown.note = ""
+            with _noting(shown):
                 await _ask(shown, manager)
                 await _ask_details(shown, manager, threads)
-                shown.note = ""
-            except NotRunning:
-                shown.note = "the daemon is not running"
             continue
-        if (number := shown.explained_by(key)) is not None:
-            await _explain(number, args.look, manager, keys)
-        elif not shown.press(key):
-            return
-        await _ask_details(shown, manager, threads)
+        opened = set(shown.opened)
+        with _noting(shown):
+            if (number := shown.explained_by(key)) is not None:
+                await _explain(number, args.look, manager, keys)
+            elif not shown.press(key):
+                return
+            elif shown.opened - opened:
+                await _ask_details(shown, manager, threads)
+
+
+@contextlib.contextmanager
+def _noting(shown: board.Board) -> Iterator[None]:
+    """Say on the screen what the daemon did not answer: it may with the next frame."""
+    try:
+        yield
+    except NotRunning:
+        shown.note = "the daemon is not running"
+    except OsdctlError as error:
+        shown.note = error.message
 
 
 async def _explain(number: int, look: Look, manager: Manager, keys: asyncio.Queue[str]) -> None:
@@ -117,7 +132,13 @@ async def _ask_details(shown: board.Board, manager: Manager, threads: Threads) -
         with contextlib.suppress(NoSuch):
             series = await manager.series(target.path, names, now_us - vitals.SPAN_US, vitals.POINTS) if names else {}
             curves[target.id] = vitals.curves(metrics, units, series)
-    shown.take_details(curves, threads.look(shown.open_pids()))
+    told: list[Thread] = []
+    seen: dict[int, list[Thread]] = {}
+    for target, pids in shown.open_processes():
+        seen |= {pid: [] for pid in pids}
+        with contextlib.suppress(NoSuch):
+            told += [each for each in await manager.threads(target, LOOK_S, MOST_THREADS) if each.pid in pids]
+    shown.take_details(curves, seen | threads.look(told))
 
 
 async def _ask(shown: board.Board, manager: Manager) -> None:

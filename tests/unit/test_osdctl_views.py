@@ -12,9 +12,9 @@ from osdctl import machine, record, threads, vitals
 from osdctl.board import Board, frame, visible
 from osdctl.curve import Curve, Range
 from osdctl.errors import OsdctlError
+from osdctl.inside import Thread
 from osdctl.model import Anomaly, Blame, Daemon, Process, Target, number_of
 from osdctl.text import Look, width_of
-from osdctl.threads import Thread
 
 HOSTILE = "\x1b[2J\u202eevil\n"
 OPENED_US = 1_795_356_131_000_000
@@ -26,6 +26,10 @@ def a_target(number: int, **changes: object) -> Target:
         (Process(1000 + number, 1, "worker", "normal", 0.1, 1.0),), {"memory.rss": 2.0**20},
     )  # fmt: skip
     return replace(target, **changes)
+
+
+def a_thread(tid: int, cpu: float, pid: int = 42, comm: str = "worker", cpu_s: float = 0.0) -> Thread:
+    return Thread(pid, tid, comm, "R", cpu, cpu_s, 101, 103)
 
 
 def an_anomaly(number: int = 7, target: int = 1, **changes: object) -> Anomaly:
@@ -119,11 +123,12 @@ def test_an_open_target_tells_anomalies_the_metrics_that_matter_and_processes_wi
     board.press("j")
     board.press("j")
     board.press("\r")
-    busy = [Thread(1001 + i, f"worker{HOSTILE}", 0.5 / (i + 1)) for i in range(11)]
+    busy = [a_thread(1001 + i, 0.5 / (i + 1), pid=1001, comm=f"worker{HOSTILE}") for i in range(11)]
     board.take_details({1: vitals.curves(["memory.rss"], DAEMON.units, series)}, {1001: busy})
     lines = frame(board, Look()).split("\n")
 
-    assert board.open_pids() == [1001] and [target.id for target in board.open_targets()] == [1]
+    assert board.open_processes() == [(board.targets[0], {1001})]
+    assert [target.id for target in board.open_targets()] == [1]
     assert lines[3].split() == ["#7", "worker[1234]:", "memory"]
     assert lines[4].split() == ["METRIC", "NOW", "EXPECTED", "THE", "LAST", "2", "MIN"]
     del lines[4]
@@ -164,24 +169,23 @@ def test_enter_and_e_ask_for_an_anomaly_by_its_number():
     assert board.explained_by("e") is None
 
 
-def test_threads_tell_the_share_of_a_core_since_the_last_look(tmp_path, monkeypatch):
-    def set_thread(tid, ns, name):
-        task = tmp_path / "42/task" / str(tid)
-        task.mkdir(parents=True, exist_ok=True)
-        (task / "comm").write_bytes(name + b"\n")
-        (task / "schedstat").write_text(f"{ns} 5 7\n")
-
+def test_threads_tell_the_share_of_a_core_since_the_last_look_that_is_not_too_short_ago(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
-    look = threads.Threads(tmp_path)
-    set_thread(42, 10**9, b"main")
-    set_thread(43, 0, b"io\xff")
-    assert [(thread.tid, thread.cpu) for thread in look.look([42])[42]] == [(42, 0.0), (43, 0.0)]
+    look = threads.Threads()
+
+    def shares(*told: tuple[int, float]) -> list[tuple[int, float]]:
+        rows = [a_thread(tid, 0.125, cpu_s=cpu_s) for tid, cpu_s in told]
+        return [(thread.tid, thread.cpu) for thread in look.look(rows).get(42, [])]
+
+    assert shares((42, 1.0), (43, 0.0)) == [(42, 0.125), (43, 0.125)]
     now[0] = 102.0
-    set_thread(42, 10**9 + 500_000_000, b"main")
-    set_thread(43, 2 * 10**9, b"io\xff")
-    assert [(thread.name, thread.cpu) for thread in look.look([42, 4711])[42]] == [("io\\xff", 1.0), ("main", 0.25)]
-    assert look.look([4711]) == {4711: []}
+    assert shares((42, 1.5), (43, 2.0)) == [(43, 1.0), (42, 0.25)]
+    now[0] = 102.01
+    assert shares((42, 1.51), (43, 2.0)) == [(43, 1.0), (42, 0.25)]
+    now[0] = 104.0
+    assert shares((42, 2.0)) == [(42, 0.25)]
+    assert shares() == []
 
 
 def test_q_leaves_and_other_keys_do_not():
