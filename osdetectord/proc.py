@@ -165,12 +165,15 @@ def threads(pid: int) -> list[int]:
         return []
 
 
-def thread_times(pid: int, most: int) -> dict[int, int]:
-    """Nanoseconds on a CPU of up to ``most`` threads of a process, by thread id; none if it is gone."""
+def thread_times(pid: int, most: int | None = None) -> dict[int, int]:
+    """Nanoseconds on a CPU of up to ``most`` threads of a process, by thread id; none if it is gone.
+
+    From ``schedstat``, which is as fresh as the scheduler's last tick or switch.
+    """
     out = {}
     for tid in threads(pid)[:most]:
         try:
-            with open(f"/proc/{pid}/task/{tid}/schedstat", "rb") as file:
+            with open(f"/proc/{pid}/task/{tid}/schedstat", "rb", buffering=0) as file:
                 out[tid] = int(file.read().split()[0])
         except (OSError, IndexError):
             continue  # it ended meanwhile, or the kernel keeps no such statistics

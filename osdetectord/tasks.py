@@ -20,19 +20,8 @@ class Task:
 
 
 def run_times(pids: Iterable[int]) -> dict[tuple[int, int], int]:
-    """Nanoseconds on a CPU since their start of all threads of these processes, by process and thread id.
-
-    From ``schedstat``, which is as fresh as the scheduler's last tick or switch.
-    """
-    out = {}
-    for pid in pids:
-        for tid in proc.threads(pid):
-            try:
-                with open(f"/proc/{pid}/task/{tid}/schedstat", "rb", buffering=0) as file:
-                    out[pid, tid] = int(file.read().split()[0])
-            except (OSError, IndexError):
-                continue  # it has ended
-    return out
+    """Nanoseconds on a CPU since their start of all threads of these processes, by process and thread id."""
+    return {(pid, tid): ns for pid in pids for tid, ns in proc.thread_times(pid).items()}
 
 
 def task_of(pid: int, tid: int) -> Task | None:
