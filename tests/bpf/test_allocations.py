@@ -200,7 +200,7 @@ def test_after_an_execution_the_count_begins_anew(daemon: Daemon, run: Run, prog
 
 
 def test_who_calls_its_allocator_too_often_is_let_go_and_told(daemon: Daemon, run: Run) -> None:
-    process = run("leak")
+    process, other = run("leak"), run("leak")
     added = add(daemon, "--pid", process.pid, "--budget", 997)
     process.work()
     wait_until(lambda: show(daemon, added["id"])["state"] == "over budget")
@@ -211,6 +211,10 @@ def test_who_calls_its_allocator_too_often_is_let_go_and_told(daemon: Daemon, ru
     assert (record["OSDETECTOR_BUDGET"], record["OSDETECTOR_SCOPE"]) == (997, f"pid:{process.pid}")
     before = show(daemon, added["id"])["processes"]
     process.work()
+    # once another's later work is counted, all that was counted of the first one's is shown
+    others = add(daemon, "--pid", other.pid)
+    other.work()
+    holding(daemon, others["id"], MUCH + LITTLE)
     assert show(daemon, added["id"])["processes"] == before
 
 
