@@ -42,13 +42,13 @@ int cpu_switch(struct bpf_raw_tracepoint_args *ctx)
         if (state & TASK_DEAD && out->task == (u64)prev)
             forget_thread(prev_tid, serial);
     }
+    // Left by a thread that was forgotten while it ran here: watched again, it is another's by then.
+    u32 zero = 0;
+    struct calling *c = calling.lookup(&zero);
+    if (c && c->tid)
+        c->tid = 0;
     if (in) {
         u64 serial = in->serial, queued = in->queued_ns, now = bpf_ktime_get_ns();
-        u32 zero = 0;
-        struct calling *c = calling.lookup(&zero);
-        // left by a thread that was forgotten while it ran here
-        if (c)
-            c->tid = 0;
         in->on_ns = now;
         in->queued_ns = 0;
         if (queued && queued < now) {
