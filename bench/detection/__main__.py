@@ -84,7 +84,7 @@ def contestants() -> list[str]:
 
 def line(name: str, paths: Sequence[Path], kind: Kind, warmup: int) -> str:
     """Run one contestant and return its line of the table."""
-    tables, truth = [offline.read(path) for path in paths], [labels(path) for path in paths]
+    tables, truth = [offline.read(path)[0] for path in paths], [labels(path) for path in paths]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.process_time()
     if name.startswith("ensemble"):

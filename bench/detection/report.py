@@ -29,7 +29,7 @@ WARMUP_S = 60.0
 
 def report(directory: Path) -> None:
     """Print how well the recording's faults were found, and how often there was a false alarm."""
-    events, tables = read_events(directory), [offline.read(path) for path in offline.files([str(directory)])]
+    events, tables = read_events(directory), [offline.read(path)[0] for path in offline.files([str(directory)])]
     outcomes = offline.detect(tables, Settings(warmup_s=WARMUP_S), KIND.interval_s)
     total, ranks = Tally(), []
     by_hour: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
