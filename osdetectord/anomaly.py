@@ -37,7 +37,7 @@ class Blame:
     observed
         The sample that deviates most, in the metric's ``sample_unit``.
     low, high
-        The range expected at that time.
+        The range expected then, or before what is expected began to follow.
     onset_ns
         CLOCK_MONOTONIC at which it left that range.
     """

@@ -62,6 +62,11 @@ class BlameView:
     high: float
     onset_us: int
 
+    @property
+    def within(self) -> bool:
+        """Whether it is within what is expected: only what it does together with others is unusual."""
+        return self.low <= self.observed <= self.high
+
 
 @dataclass(frozen=True, slots=True)
 class AnomalyView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,12 +39,15 @@ def sentence(anomaly: AnomalyView) -> str:
     tail = f"(score {anomaly.score:.1f}, p {anomaly.p_value:.0e})"
     if not anomaly.blames:
         return f"{head}behaves abnormally since {wall.clock(anomaly.opened_us)} {tail}"
-    first = anomaly.blames[0]
+    told = _worth_telling(anomaly.blames)
+    first = told[0]
     word = "new normal: " if anomaly.kind == "new-normal" else ""
-    text = f"{head}{word}{_told(first)} since {wall.clock(first.onset_us)}"
-    others = [blame for blame in anomaly.blames[1:4] if blame.share >= first.share / 4]
-    if others:
-        text += "; also " + ", ".join(f"{b.metric} {_size(b)}" for b in others)
+    if first.within:
+        # what it does together was not seen before, though each by itself was
+        text = f"{head}{word}unusual combination: {_listed(told)} since {wall.clock(first.onset_us)}"
+    else:
+        text = f"{head}{word}{_told(first)} since {wall.clock(first.onset_us)}"
+        text += f"; also {_listed(told[1:])}" if told[1:] else ""
     if anomaly.recurrence:
         text += f"; seen {anomaly.recurrence} time{'s' if anomaly.recurrence > 1 else ''} before"
     return f"{text} {tail}"
@@ -99,17 +103,28 @@ def over_budget(instrument: str, location: str, scope: str, rate: float, budget:
     return Record(message, WARNING, fields)
 
 
+def _worth_telling(blames: Sequence[BlameView]) -> list[BlameView]:
+    """Return what the sentence names: what left its range before what is within it, else by its share."""
+    loud = [blames[0], *(blame for blame in blames[1:4] if blame.share >= blames[0].share / 4)]
+    return sorted(loud, key=lambda blame: blame.within)
+
+
+def _listed(blames: Sequence[BlameView]) -> str:
+    return ", ".join(f"{blame.metric} {_size(blame)}" for blame in blames)
+
+
 def _told(blame: BlameView) -> str:
     unit = blame.unit
     return f"{blame.metric} {quantity(blame.observed, unit)}, expected {span(blame.low, blame.high, unit)}"
 
 
 def _size(blame: BlameView) -> str:
-    return f"{quantity(blame.observed, blame.unit)} (expected {span(blame.low, blame.high, blame.unit)})"
+    word = "within" if blame.within else "expected"
+    return f"{quantity(blame.observed, blame.unit)} ({word} {span(blame.low, blame.high, blame.unit)})"
 
 
 def _fields(anomaly: AnomalyView) -> dict[str, Any]:
-    first = anomaly.blames[0] if anomaly.blames else None
+    first = _worth_telling(anomaly.blames)[0] if anomaly.blames else None
     return {
         "OBJECT_PID": anomaly.pid,
         "OSDETECTOR_ANOMALY_ID": anomaly.number,

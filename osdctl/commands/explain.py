@@ -144,11 +144,13 @@ def _threads(evidence: Mapping[str, Any]) -> str:
 
 
 def _blames(anomaly: Anomaly, look: Look) -> str:
-    onsets = [blame.onset_us for blame in anomaly.metrics if blame.onset_us]
+    onsets = [blame.onset_us for blame in anomaly.metrics if blame.onset_us and not blame.within]
     first = min(onsets, default=0)
     rows = []
     for blame in sorted(anomaly.metrics, key=lambda blame: -blame.share):
-        if not blame.onset_us:
+        if blame.within:
+            left = "within it"
+        elif not blame.onset_us:
             left = "-"
         elif blame.onset_us == first:
             left = f"{clock(first)}, {'first' if len(onsets) > 1 else _lead(anomaly, first)}"
@@ -157,6 +159,8 @@ def _blames(anomaly: Anomaly, look: Look) -> str:
         observed = quantity(blame.observed, blame.unit)
         rows.append((blame.metric, percent(blame.share), observed, expected(blame.low, blame.high, blame.unit), left))
     lead = f"The first of them left its range {_lead(anomaly, first)}.\n" if len(onsets) > 1 else ""
+    if anomaly.metrics and all(blame.within for blame in anomaly.metrics):
+        lead = "Each of them is within its range: it is their combination that is unusual.\n"
     return table(COLUMNS, rows, look) + lead
 
 

@@ -16,6 +16,8 @@ TOP_BLAMES = 5
 LEAST_SHARE = 0.02
 LOUDER = 1.5
 """An update is worth telling when the score has grown by half, or another metric leads."""
+FURTHER = 0.1
+"""Or when a metric to blame has gone further by a tenth of what was told of it."""
 TELL_EVERY_ROWS = 10
 MOST_ENDED = 1024
 
@@ -72,8 +74,9 @@ class _Open:
         self.blame, self.direction = np.zeros(width), np.zeros(width)
         self.blamed = np.zeros(width)
         """Blame up to the loudest row: what a fault leaves behind does not explain it."""
-        self.worst = np.full(width, -1.0)
+        self.worst, self.rises = np.full(width, -1.0), np.zeros(width, bool)
         self.x, self.low, self.high = look.x.copy(), look.low.copy(), look.high.copy()
+        self.told_x = look.x.copy()
         self.onset = np.zeros(width, np.int64)
         self.u = np.zeros(len(look.u))
 
@@ -89,9 +92,12 @@ class _Open:
         self.direction += (look.deviation - self.direction) / self.rows
         self.u = np.maximum(self.u, look.u)
         worse = np.abs(look.deviation) > self.worst
-        self.worst[worse] = np.abs(look.deviation)[worse]
+        self.worst[worse], self.rises[worse] = np.abs(look.deviation)[worse], look.deviation[worse] > 0.0
         for mine, new in ((self.x, look.x), (self.low, look.low), (self.high, look.high)):
             mine[worse] = new[worse]
+        # what is expected follows a fault that lasts; against what was expected before it, this is further out
+        further = np.where(self.rises, look.x > self.x, look.x < self.x)
+        self.x[further] = look.x[further]
         first = (self.onset == 0) & (look.left_ns > 0)
         self.onset[first] = look.left_ns[first]
 
@@ -171,8 +177,10 @@ class Episodes:
             return []
         lead = self._metrics[int(episode.blamed.argmax())]
         if episode.told:
+            if episode.rows - episode.told_row < TELL_EVERY_ROWS:
+                return []
             louder = episode.score > LOUDER * episode.told_score or lead != episode.lead
-            if not louder or episode.rows - episode.told_row < TELL_EVERY_ROWS:
+            if not louder and not self._went_further(episode):
                 return []
         else:
             known = catalogue.find(direction)
@@ -180,7 +188,7 @@ class Episodes:
                 episode.kind, episode.recurrence = EpisodeKind.RECURRENCE, known.count
         phase = Phase.UPDATED if episode.told else Phase.OPENED
         episode.told, episode.lead = True, lead
-        episode.told_row, episode.told_score = episode.rows, episode.score
+        episode.told_row, episode.told_score, episode.told_x = episode.rows, episode.score, episode.x.copy()
         return [self._state(episode, phase, time_ns)]
 
     def _close(self, episode: _Open, time_ns: int, catalogue: Catalogue) -> list[Episode]:
@@ -213,8 +221,16 @@ class Episodes:
         order = np.argsort(-u, kind="stable")
         return tuple(self._evidences[e] for e in order if u[e] >= 0.5 * u[order[0]] and u[e] > 0.0)
 
+    def _went_further(self, episode: _Open) -> bool:
+        moved = np.abs(episode.x - episode.told_x) > FURTHER * np.abs(episode.told_x)
+        return bool(moved[self._to_blame(_shares(episode))].any())
+
+    @staticmethod
+    def _to_blame(share: Floats) -> list[int]:
+        return [int(m) for m in np.argsort(-share, kind="stable")[:TOP_BLAMES] if share[m] >= LEAST_SHARE]
+
     def _blames(self, episode: _Open) -> tuple[Blame, ...]:
-        share = episode.blamed / max(float(episode.blamed.sum()), 1e-300)
+        share = _shares(episode)
         return tuple(
             Blame(
                 metric=self._metrics[m],
@@ -224,6 +240,9 @@ class Episodes:
                 high=float(episode.high[m]),
                 onset_ns=int(episode.onset[m]) or episode.opened_ns,
             )
-            for m in np.argsort(-share, kind="stable")[:TOP_BLAMES]
-            if share[m] >= LEAST_SHARE
+            for m in self._to_blame(share)
         )
+
+
+def _shares(episode: _Open) -> Floats:
+    return np.asarray(episode.blamed / max(float(episode.blamed.sum()), 1e-300))

@@ -42,6 +42,19 @@ def test_a_second_metric_is_told_when_it_matters_too():
     assert told in record.sentence(both)
 
 
+def test_metrics_within_their_ranges_are_an_unusual_combination_and_what_left_its_range_is_named_first():
+    calm = BlameView("syscalls.open_time", "s/s", 0.9, 0.000862, 0.000716, 0.00162, ONSET_US)
+    also_calm = replace(calm, metric="syscalls.read_time", share=0.5)
+    assert record.sentence(replace(LEAK, blames=(calm, also_calm))) == (
+        "redis-server[1234]: unusual combination: syscalls.open_time 0.0862 % (within 0.0716-0.162 %), "
+        "syscalls.read_time 0.0862 % (within 0.0716-0.162 %) since 14:02:11 (score 9.1, p 3e-06)"
+    )
+    mixed = replace(LEAK, blames=(calm, LEAK.blames[0]))
+    assert "redis-server[1234]: memory.rss 212 MiB, expected 118-131 MiB since" in record.sentence(mixed)
+    assert "; also syscalls.open_time 0.0862 % (within 0.0716-0.162 %) (" in record.sentence(mixed)
+    assert record.opened(mixed).fields["OSDETECTOR_OBSERVED"] == "212 MiB"
+
+
 def test_an_anomaly_without_metrics_is_still_a_sentence():
     assert "behaves abnormally since" in record.sentence(replace(LEAK, blames=()))
 
