@@ -213,7 +213,8 @@ class Board:
         cpu, memory = (target.latest.get(metric) for metric in (CPU, MEMORY))
         return (
             str(target.id),
-            f"learns {percent(target.progress)}" if learning else shown(target.state),
+            (f"learns {percent(target.progress)}" if learning else shown(target.state))
+            + (", muted" if target.muted else ""),
             number(target.score),
             # the alarm level, 1, is half the height
             sparkline(list(self._scores.get(target.id, ())), SPARK, top=2.0),
@@ -283,7 +284,9 @@ def frame(board: Board, look: Look) -> str:
         line = _joined(row.cells, widths, width) if row.cells else cut(row.text, width)
         colour = Colour.REVERSE if selected else row.colour
         if row.cells and not selected:
-            colour = STATE_COLOURS.get(row.cells[1].partition(" ")[0].replace("learns", "learning"), Colour.NONE)
+            colour = STATE_COLOURS.get(
+                row.cells[1].partition(" ")[0].rstrip(",").replace("learns", "learning"), Colour.NONE
+            )
         lines.append(look.paint(pad(line, look.width) if selected and look.colour else line, colour))
     if look.terminal:
         lines.append(cut(board.keys(), width))

@@ -266,6 +266,8 @@ class Manager:
         try:
             return Probe.of(path, await self._call(path, PROPERTIES, "GetAll", "s", (PROBE,)))
         except NoSuch as error:
+            if any(trace.id == number for trace in await self.traces()):
+                raise NoSuch(f"no probe {number}: it is a trace", "osdctl trace list shows it") from error
             raise NoSuch(f"no probe {number}", "osdctl probe list shows them") from error
 
     async def trace(self, number: int) -> Trace:
@@ -274,6 +276,8 @@ class Manager:
         try:
             return Trace.of(path, await self._call(path, PROPERTIES, "GetAll", "s", (TRACE,)))
         except NoSuch as error:
+            if any(probe.id == number for probe in await self.probes()):
+                raise NoSuch(f"no trace {number}: it is a probe", "osdctl probe list shows it") from error
             raise NoSuch(f"no trace {number}", "osdctl trace list shows them") from error
 
     async def add_probe(self, location: str, options: Mapping[str, tuple[str, Any]]) -> Probe:

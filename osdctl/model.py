@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -64,6 +65,16 @@ class Target:
     def path(self) -> str:
         """Its D-Bus object path."""
         return f"{TARGET_ROOT}{self.id}"
+
+    @property
+    def muted(self) -> bool:
+        """Whether nothing is told of it now."""
+        return self.muted_until_us > time.time() * 1e6
+
+    @property
+    def condition(self) -> str:
+        """Its state, and whether it is muted."""
+        return f"{self.state}, muted" if self.muted else self.state
 
     @classmethod
     def of(cls, path: str, properties: Mapping[str, Any]) -> Target:

@@ -155,7 +155,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], look: Look) 
             if head:
                 filled = look.paint(filled, Colour.HEADER)
             elif column.state:
-                filled = look.paint(filled, STATE_COLOURS.get(cell, Colour.NONE))
+                filled = look.paint(filled, STATE_COLOURS.get(cell.partition(",")[0], Colour.NONE))
             parts.append(filled)
         line = "  ".join(parts)
         lines.append(line if look.colour else line.rstrip())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Awaitable
 from typing import Any
 
 from osdctl import instrument, options, output
 from osdctl.command import Answer
-from osdctl.errors import OsdctlError, UsageError
+from osdctl.errors import NoSuch, OsdctlError, UsageError
 from osdctl.manager import Manager
 from osdctl.model import Allocations, Price
 from osdctl.text import Colour, Column, Look, as_json, moment, quantity, shown, table
@@ -107,6 +108,7 @@ async def _add(args: argparse.Namespace, manager: Manager) -> str:
         target = await manager.find(args.target)
         given["target"], whose = ("o", target.path), target.spec
     else:
+        _must_exist(args.pid)
         given["pid"], whose = ("u", args.pid), f"pid:{args.pid}"
     if args.library is not None:
         given["library"] = ("s", args.library)
@@ -123,6 +125,17 @@ async def _add(args: argparse.Namespace, manager: Manager) -> str:
     if look.json != "off":
         return as_json(added.json(), look.json)
     return f"{added.id}\n" if look.quiet else f"{added.id}\t{shown(added.scope)}\n"
+
+
+def _must_exist(pid: int) -> None:
+    """Raise :class:`NoSuch` where there is no such process, before a price is measured for it."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        # somebody else's, and whether it may be watched is the daemon's to say
+        return
+    except (ProcessLookupError, OverflowError):
+        raise NoSuch(f"no process {pid}") from None
 
 
 def told(price: Price, budget: int) -> list[str]:

@@ -40,7 +40,7 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
     rows = [
         (
             str(target.id),
-            target.state,
+            target.condition,
             percent(target.progress),
             number(target.score),
             str(len(target.processes)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 
 from osdctl import options
 from osdctl.commands.anomalies import COLUMNS as ANOMALY_COLUMNS
@@ -83,7 +82,6 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
 
 
 def _head(target: Target, look: Look) -> str:
-    muted = target.muted_until_us > time.time() * 1e6
     lines = {
         "Target": f"{target.id} {shown(target.spec)}",
         "State": look.state(target.state)
@@ -92,6 +90,6 @@ def _head(target: Target, look: Look) -> str:
         "Since": moment(target.since_us),
         "Kept": "over restarts of the daemon" if target.persistent else "until the daemon stops",
         "Children": "followed" if target.children else "not followed",
-        "Muted": f"until {moment(target.muted_until_us)}" if muted else "no",
+        "Muted": f"until {moment(target.muted_until_us)}" if target.muted else "no",
     }
     return "".join(f"{name:>9}: {text}\n" for name, text in lines.items())

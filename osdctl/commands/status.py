@@ -29,7 +29,8 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
     """Return a few lines on the daemon as a whole."""
     look: Look = args.look
     daemon = await manager.daemon()
-    states = Counter(target.state for target in await manager.targets())
+    targets = await manager.targets()
+    states, muted = Counter(target.state for target in targets), sum(target.muted for target in targets)
     opened = len(await manager.anomalies(only_open=True))
     day = len(await manager.anomalies(since_us=int(time.time() * 1e6) - DAY_US))
     place = (await manager.connected()).place
@@ -42,9 +43,12 @@ async def run(args: argparse.Namespace, manager: Manager) -> str:
         }
         return as_json(row, look.json)
     counts = ", ".join(f"{states[state]} {look.state(state)}" for state in STATES if states[state])
+    quiet = f", {muted} muted" if muted else ""
     lines = {
         "Daemon": f"osdetectord {shown(daemon.version)}, {look.paint('running', Colour.GREEN)} on {shown(place)}",
-        "Targets": f"{states.total()} ({counts})" if counts else called.here("none; start with: osdctl watch PID"),
+        "Targets": f"{states.total()} ({counts}){quiet}"
+        if counts
+        else called.here("none; start with: osdctl watch PID"),
         "Anomalies": f"{look.paint(f'{opened} open', Colour.RED if opened else Colour.NONE)}, {day} in the last 24 h",
         "Worker": shown(daemon.worker),
         "Hooks": hooks(daemon, look),

@@ -539,6 +539,9 @@ def test_run_hands_sigterm_on(osdctl):
 
 def test_mute_and_feedback_tell_what_is_now(osdctl):
     assert osdctl("mute", "1", "2h").stdout == "1\tpid:1234\tmuted until 2026-11-22 16:02:11\n"
+    assert osdctl("mute", "1", "9999d").stdout.startswith("1\tpid:1234\tmuted until 2")
+    assert osdctl("list").stdout.splitlines()[1].split()[:3] == ["1", "anomalous,", "muted"]
+    assert "1 anomalous, 1 learning, 1 normal), 1 muted" in osdctl("status").stdout
     assert osdctl("mute", "pid:1234", "off").stdout == "1\tpid:1234\tno longer muted\n"
     assert osdctl("feedback", "7", "no").stdout == "7\tuseful: no\n"
     assert osdctl("feedback", "#7", "yes").stdout == "7\tuseful: yes\n"

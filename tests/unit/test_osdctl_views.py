@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -153,6 +154,14 @@ def test_a_value_out_of_its_range_is_known_and_one_without_a_range_is_not():
 
     assert [vitals.outside(curve(value, 2.0, 3.0)) for value in (1.0, 2.5, 4.0)] == [True, False, True]
     assert not vitals.outside(Curve("x", "", (1,), (9.0,), Range(), Range()))
+
+
+def test_a_muted_target_says_so_until_its_time_is_over():
+    now_us = int(time.time() * 1e6)
+    muted, told = a_target(1, muted_until_us=now_us + 3_600_000_000), a_target(2, muted_until_us=now_us - 1)
+    rows = {row.cells[0]: row.cells[1] for row in a_board([muted, told]).rows() if row.cells}
+    assert rows == {"1": "normal, muted", "2": "normal"}
+    assert (muted.condition, told.condition) == ("normal, muted", "normal")
 
 
 def test_enter_and_e_ask_for_an_anomaly_by_its_number():
