@@ -247,12 +247,12 @@ def summary(outcome: Outcome, table: Table, out: Path) -> str:
     """Say in a line what was found in a table, and where that stands."""
     found = [episode for _, _, episode in outcome.anomalies]
     many = f"{len(found)} anomal{'y' if len(found) == 1 else 'ies'}" if found else "nothing abnormal"
-    first = ""
+    rows, first = len(table.values), ""
     if found:
         row, _, episode = outcome.anomalies[0]
         blamed = f", {episode.blames[0].metric}" if episode.blames else ""
         first = f" (the first at {table.times[row]}{blamed})"
-    return f"{table.name}: {many} in {len(table.values)} rows{first}; {out / table.name}.csv"
+    return f"{table.name}: {many} in {rows} row{'s' * (rows != 1)}{first}; {out / table.name}.csv"
 
 
 def sentence(blame: Blame) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from osdetectord import offline
 from osdetectord.detection.settings import Settings
-from osdetectord.errors import ConfigError, OsdetectorError
+from osdetectord.errors import ConfigError, NoSuchProcess, OsdetectorError
 from osdetectord.snoop import config as configuration
 from osdetectord.snoop.config import SnoopConfig
 from osdetectord.snoop.program import CannotRun, Launched, Running, Subject, words_of
@@ -20,7 +20,7 @@ from osdetectord.snoop.session import Session, Summary
 
 PROGRAM = "osdctl snoop"
 CONFIG = Path("config.json")
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_FAILED, EXIT_USAGE, EXIT_NO_SUCH = 1, 2, 4
 MOST_FOUND = 10
 
 
@@ -80,7 +80,7 @@ def settings_of(path: Path | None) -> Settings:
 def told(summary: Summary, config: SnoopConfig) -> str:
     """Return the summary, for people."""
     lines = [f"{PROGRAM}: {summary.how} after {_lasted(summary.seconds)}"]
-    lines += [f"  {path}: {rows} rows" for path, rows in summary.files]
+    lines += [f"  {path}: {rows} row{'s' * (rows != 1)}" for path, rows in summary.files]
     if summary.learned is not None:
         count = len(summary.found)
         said = f"{count} anomal{'y' if count == 1 else 'ies'}" if count else "nothing abnormal"
@@ -90,6 +90,7 @@ def told(summary: Summary, config: SnoopConfig) -> str:
         lines += [f"    {found.number}. {found.line()}" for found in summary.found[:MOST_FOUND]]
         if count > MOST_FOUND:
             lines.append(f"    and {count - MOST_FOUND} more in {config.outcome}/anomalies.csv")
+    lines += [f"  no call of {place} was seen: never called, or its binary never mapped" for place in summary.unseen]
     lines += [f"  lost: {count} {cause}" for cause, count in summary.lost.items()]
     return "\n".join(lines)
 
@@ -125,13 +126,14 @@ def as_json(summary: Summary, config: SnoopConfig) -> str:
                 }
                 for found in summary.found
             ],
+            "unseen": summary.unseen,
             "lost": summary.lost,
         }
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; returns the command's status, or 0 for a process, 1 failed, 2 usage."""
+    """Run; returns the command's status, or 0 for a process, 1 failed, 2 usage, 4 no such process."""
     options = parser().parse_args(arguments)
     subject: Subject | None = None
     try:
@@ -147,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.status
     except OsdetectorError as error:
         tell(str(error))
-        return EXIT_FAILED
+        return _status_of(error, subject)
     finally:
         if subject is not None:
             subject.close()
@@ -158,6 +160,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in lines:
             sys.stderr.write("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) + "\n")
     return summary.status
+
+
+def _status_of(error: OsdetectorError, subject: Subject | None) -> int:
+    # what stands in a file, like a thread that is not there, is no fault of the command line
+    if isinstance(error, NoSuchProcess) and subject is None:
+        return EXIT_NO_SUCH
+    named = isinstance(error, ConfigError) and error.key.startswith("--")
+    return EXIT_USAGE if named else EXIT_FAILED
 
 
 if __name__ == "__main__":

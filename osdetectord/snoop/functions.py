@@ -40,6 +40,7 @@ class Functions:
         self._probes, self._tell = probes, tell
         self._who = "tid" if threads else "pid"
         self._names: dict[int, str] = {}
+        self._seen: set[int] = set()
         self._calls: CsvFile | None = None
         self._lines: CsvFile | None = None
 
@@ -87,11 +88,17 @@ class Functions:
         """What there was no room for, by cause."""
         return self._probes.lost()
 
+    def unseen(self) -> tuple[str, ...]:
+        """Places of which no call was seen."""
+        views = (view for view in self._probes.list() if view.number not in self._seen and not view.entries)
+        return tuple(dict.fromkeys(view.location for view in views))
+
     def close(self) -> None:
         self._probes.close()
 
     def _write(self, calls: NDArray[Any], lines: Sequence[TraceLine]) -> None:
         wall_s = time.time() - time.monotonic()
+        self._seen.update(calls["number"].tolist(), (line.number for line in lines))
         if self._calls is not None:
             self._calls.add([self._call(call, wall_s) for call in calls])
         if self._lines is not None:

@@ -73,6 +73,8 @@ class Summary:
     lost: dict[str, int]
     found: tuple[Found, ...]
     learned: bool | None
+    unseen: tuple[str, ...] = ()
+    """Functions of which no call was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class Session:
         self._allocated: AllocatedMemory | None = None
         self._log: SyscallLog | None = None
         self._results: Results | None = None
+        self._unseen: tuple[str, ...] = ()
         with ExitStack() as closing:
             self._sampler = _sampler(config)
             closing.callback(self._sampler.close)
@@ -242,6 +245,7 @@ class Session:
             lost=lost,
             found=found,
             learned=None if self._results is None else any(judge.learned for judge in self._results.judges),
+            unseen=self._unseen,
         )
 
     def _collect(self, signals: int) -> bool:
@@ -306,6 +310,7 @@ class Session:
         lost = {name: count for name, count in self._sampler.lost().items() if count}
         if self._functions is not None:
             self._functions.drain()
+            self._unseen = self._functions.unseen()
             lost |= {name: count for name, count in self._functions.lost().items() if count}
         if self._allocated is not None:
             lost |= {name: count for name, count in self._allocated.lost().items() if count}

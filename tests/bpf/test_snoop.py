@@ -389,12 +389,12 @@ def test_near_names_are_offered_for_a_symbol_that_is_not_there(program, tmp_path
         (("-c", "/etc/passwd"), "cannot run /etc/passwd: permission denied", 126),
         (("-c", "'"), "no closing quotation", 1),
         (("-c", ""), "the command is empty", 1),
-        (("-p", "999999"), "no process 999999", 1),
+        (("-p", "999999"), "no process 999999", 4),
         (("-p", "2"), "", 1),
         (("-p", "x"), "invalid int value: 'x'", 2),
         ((), "one of the arguments -c/--command -p/--pid is required", 2),
         (("-p", "1", "-c", "true"), "not allowed with", 2),
-        (("-c", "touch ran", "-i", "0"), "--interval is 0.0, expected seconds from 0.1 to 86400", 1),
+        (("-c", "touch ran", "-i", "0"), "--interval is 0.0, expected seconds from 0.1 to 86400", 2),
         (("-c", "touch ran", "--configure_file", "none.json"), "none.json: no such file or directory", 1),
         (("-c", "touch ran", "--detectors", "none.yml"), "none.yml", 1),
     ],
@@ -519,3 +519,11 @@ def test_finds_a_loop_that_runs_away(tmp_path):
     assert anomaly["PID"] == rows[0]["PID"]
     alarmed = [row for row in run.rows("outcome/cpu.csv") if row["alarm"] == "1" and float(row["TIME"]) > fault_s - 1]
     assert {row["anomaly"] for row in alarmed} == {anomaly["anomaly"]}
+
+
+def test_a_function_that_was_never_called_is_named_at_the_end(tmp_path: Path):
+    libc = "/lib/x86_64-linux-gnu/libc.so.6"
+    probes = {"event_name": [f"{libc}:malloc", f"{libc}:shmget"]}
+    done = snoop(tmp_path, {"snoop_cpu": "stat", "probes": probes}, "-c", "cat /dev/null", "--json=short")
+
+    assert json.loads(done.told)["unseen"] == [f"{libc}:shmget"]

@@ -253,3 +253,11 @@ def test_the_defaults_collect_three_signals_and_detect():
 
     assert set(config.paths()) == {"snoop_cpu", "snoop_mem", "snoop_network"}
     assert config.outcome == BASE / "outcome"
+
+
+def test_the_example_of_the_documentation_is_a_configuration(tmp_path):
+    text = (Path(__file__).parents[2] / "docs/snoop.md").read_text()
+    found = parse(text.partition("```json\n")[2].partition("```")[0], tmp_path)
+
+    assert found.probes is not None and found.trace is not None
+    assert found.outcome == tmp_path / "outcome"
