@@ -23,7 +23,7 @@ from osdetectord.collectors.block import Latency
 from osdetectord.collectors.cpu import INVOLUNTARY, OFF_CPU, ON_CPU, RUN_QUEUE, VOLUNTARY
 from osdetectord.collectors.registry import COLLECTORS, OPTIONAL
 from osdetectord.collectors.syscall_log import RECORD, SMALLEST_PAGES
-from osdetectord.collectors.syscalls import SyscallCollector, SyscallTotal
+from osdetectord.collectors.syscalls import CLASS_TIME, SyscallCollector, SyscallTotal
 from osdetectord.core import HookView
 from osdetectord.errors import InvalidArgument, LoadError, NoSuchProcess, NoSuchTarget, TooManyTargets, Unsupported
 from osdetectord.metric import Kind, Metric
@@ -201,7 +201,7 @@ class Sampler:
         self.hooks: tuple[HookView, ...] = (*views, *PROC_HOOKS)
         self.metrics: tuple[Metric, ...] = (*served, *self._proc_cpu, *proc.METRICS)
         self._first_proc = len(served)
-        self._rates = Rates(self.metrics, differences=(OFF_CPU,))
+        self._rates = Rates(self.metrics, differences=(OFF_CPU, *CLASS_TIME))
         self._counters = tuple((i, m.name) for i, m in enumerate(self.metrics) if m.kind is Kind.COUNTER)
 
     @classmethod

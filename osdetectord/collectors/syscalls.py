@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from osdetectord.collector import AttachKind, Attachment, Hook, Tables
 from osdetectord.collectors import effects
-from osdetectord.collectors.syscall_names import CLASS_NAMES, class_index, name_of
+from osdetectord.collectors.syscall_names import CLASS_NAMES, class_index, name_of, number_of
 from osdetectord.metric import Kind, Metric
 from osdetectord.series import rows_of
 
@@ -75,6 +75,7 @@ class SyscallCollector:
 
     def __init__(self) -> None:
         self._class = class_index()
+        self._without_return = np.array([number_of("exit"), number_of("exit_group")])
 
     def read(self, tables: Tables, serials: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Calls, seconds and effects since the process was watched, shape ``(P, 2 + 2 * classes + 5)``."""
@@ -84,16 +85,25 @@ class SyscallCollector:
         seconds = np.zeros(len(serials) * classes)
         for keys, values in tables.batches("syscalls"):
             found, at = _positions(serials, keys["serial"])
-            # unknown numbers (a later kernel's, x32) are of the last class
-            number = np.minimum(keys["nr"][found], len(self._class) - 1).astype(np.intp)
-            kind = np.where(keys["nr"][found] < len(self._class), self._class[number], classes - 1)
-            cell = at * classes + kind
+            cell = at * classes + self._kind(keys["nr"][found])
             count += np.bincount(cell, values["count"][found], len(count))
             seconds += np.bincount(cell, values["total_ns"][found] * 1e-9, len(count))
             errors += np.bincount(at, values["errors"][found], len(serials))
+        # Calls under way count up to now: a thread that waits for a disk waits before it is told that it has waited.
+        _, threads = tables.read("threads")
+        waiting = (threads["entered_ns"] > 0) & ~np.isin(threads["nr"], self._without_return)
+        threads = threads[waiting]
+        found, at = _positions(serials, threads["serial"])
+        since = np.maximum(tables.now_ns - threads["entered_ns"][found].astype(np.int64), 0)
+        seconds += np.bincount(at * classes + self._kind(threads["nr"][found]), since * 1e-9, len(seconds))
         count = count.reshape(-1, classes)
         of_class = (count, seconds.reshape(-1, classes))
         return np.column_stack((count.sum(axis=1), errors, *of_class, effects.read(tables, serials)))
+
+    def _kind(self, numbers: NDArray[Any]) -> NDArray[np.intp]:
+        """Class of each call; unknown numbers (a later kernel's, x32) are of the last one."""
+        known = np.minimum(numbers, len(self._class) - 1).astype(np.intp)
+        return np.where(numbers < len(self._class), self._class[known], len(CLASS_NAMES) - 1).astype(np.intp)
 
     def each(self, tables: Tables, serials: NDArray[np.uint64]) -> NDArray[Any]:
         """Every system call of these processes, records of :data:`EACH`; ``serials`` are rising."""

@@ -57,6 +57,19 @@ def test_a_call_that_waits_is_counted_with_its_whole_time(sampler, workload):
     assert sleep.longest_ns >= 500_000
 
 
+def test_a_call_that_has_not_returned_counts_up_to_now(sampler, workload):
+    watched = sampler.add(workload.pid)
+    workload.do("hold 3")
+    at = column(sampler, "syscalls.futex_time")
+
+    def rate(seen):
+        return seen.frame.values[list(seen.frame.series).index(watched.series), at]
+
+    # three threads wait for a lock, each a second a second
+    ticks = until(sampler, lambda ticks: len(ticks) > 20 and rate(ticks[-1]) == pytest.approx(3, abs=0.01))
+    assert all(rate(seen) >= 0 for seen in ticks[1:])
+
+
 def test_numbers_that_no_kernel_has_are_counted_together(sampler, workload):
     watched = sampler.add(workload.pid)
     workload.do(f"ask {CALLS}")

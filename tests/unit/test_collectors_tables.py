@@ -70,6 +70,23 @@ def test_calls_are_summed_by_process_and_class(syscalls):
     assert out[:, column(syscalls, "syscalls.other_calls")].tolist() == [1, 0, 0]
 
 
+def test_calls_under_way_count_up_to_now_but_for_those_that_never_return(syscalls):
+    threads = np.zeros(5, dtype=layout.THREAD)
+    threads["serial"] = [7, 7, 9, 9, 5]
+    threads["nr"] = [NUMBER["fsync"], NUMBER["fsync"], NUMBER["futex"], NUMBER["exit_group"], NUMBER["futex"]]
+    # since 98 s, not under way, since 60 s, since 1 s; it is 100 s
+    threads["entered_ns"] = [98 * SECOND, 0, 60 * SECOND, SECOND, SECOND]
+    tables = Arrays(
+        syscalls=calls((7, NUMBER["fsync"], 1, 0, 5 * SECOND, SECOND)), threads=(np.arange(5, dtype="<u4"), threads)
+    )
+    out = syscalls.read(tables, np.array([7, 9], dtype=np.uint64))
+
+    assert out[:, column(syscalls, "syscalls.sync_time")].tolist() == [7, 0]
+    assert out[:, column(syscalls, "syscalls.futex_time")].tolist() == [0, 40]
+    assert out[:, column(syscalls, "syscalls.process_time")].tolist() == [0, 0]
+    assert out[:, column(syscalls, "syscalls.calls")].tolist() == [1, 0]
+
+
 def test_processes_are_listed_by_call_most_time_first(syscalls):
     tables = Arrays(syscalls=calls((7, 0, 3, 1, 5, 3), (8, 0, 1, 1, 1, 1), (7, 1, 2, 0, 9, 8)))
 
