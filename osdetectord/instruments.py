@@ -356,7 +356,8 @@ class Instruments:
                 pids, series = self._hold(scope)
                 inner = await asyncio.to_thread(self._attach, text, is_trace, scope, pids, options, budget)
                 lost = sum(self._causes.values())
-                instrument = _Instrument(is_trace, text, scope, wall.now_us(), lost, inner, set(pids), series)
+                asked = _asked(text, options) if is_trace else text
+                instrument = _Instrument(is_trace, asked, scope, wall.now_us(), lost, inner, set(pids), series)
                 instrument.counts.append((monotonic_ns(), inner.entries))
                 self._all[inner.number] = instrument
             finally:
@@ -535,6 +536,16 @@ class Instruments:
     def _view(self, number: int) -> ProbeView | TraceView | None:
         instrument = self._all.get(number)
         return None if instrument is None else instrument.view(sum(self._causes.values()))
+
+
+def _asked(signature: str, options: Mapping[str, Any]) -> str:
+    """Return what a trace prints as it is asked for: its signature, with its messages where it has any."""
+    messages = [
+        f"--{name} {json.dumps(str(options[name]), ensure_ascii=False)}"
+        for name in ("entry", "return")
+        if options.get(name)
+    ]
+    return " ".join((signature, *messages))
 
 
 def _encode_lines(lines: Sequence[TraceLine]) -> list[bytes]:

@@ -163,6 +163,9 @@ def test_messages_are_printed_at_entry_and_return(daemon: Daemon, run: Run) -> N
     process = run("search", "3")
     words = ("--entry", "'in %d' % (arg1)", "--return", "'out %d' % (retval)")
     (trace,) = daemon.ask("trace", "add", f"{process.path}:search", "--pid", process.pid, *words)
+    assert trace["signature"] == (
+        f"""{process.path}:search --entry "'in %d' % (arg1)" --return "'out %d' % (retval)\""""
+    )
     process.work()
     wait_until(lambda: daemon.ask("trace", "list")[0]["lines"] == 6)
     follower = follow(daemon, "trace", "follow", str(trace["id"]))
