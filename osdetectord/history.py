@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -40,14 +41,27 @@ _ALL = (0, *(step.step_s for step in STEPS))
 _MOST_THINNED = 20_000
 """Rows that are thinned at once."""
 _ROWS_AT_ONCE = 4096
+_MOST_WAITING = 16 << 20
+"""Bytes of samples that wait for the disk."""
+_ROW_BYTES = 200
+"""What a row takes besides its samples while it waits."""
 _MOST_UNWRITTEN = 1000
 """Anomalies that are kept in memory while the disk takes none."""
+_MOST_EVIDENCE = 8 << 20
+"""Bytes of their evidence."""
+_DELETED_AT_ONCE = 2000
 _SLICES = 20
 """What is dropped at once for want of room is this part of the time that the history spans."""
 _MOST_IN_MEMORY = 16 << 20
 _MOST_COLUMNS = 1000
 """Sets of columns whose numbers are remembered."""
 _NOT_WHOLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+_Waiting = tuple[int, int, int, int, tuple[str, ...], bytes]
+"""A row of the table; its columns are given by the names of their metrics."""
+_Unwritten = tuple[AnomalyView, "bytes | None"]
+"""An anomaly and its evidence, compressed; None leaves what was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,10 @@ class _Group:
 class History:
     """What was seen.
 
+    What is added is handed over in memory and waits there for :meth:`flush`, which waits for the disk, as :meth:`thin`
+    and :meth:`checkpoint` do: these are for a thread.  Readers have connections of their own and, as the file has a
+    write-ahead log, wait for no writer; what waits to be written is in their answers where they are of anomalies.
+
     Parameters
     ----------
     path
@@ -77,18 +95,22 @@ class History:
     def __init__(self, path: Path | None, metrics: Sequence[str]) -> None:
         self._path = path
         self._db = _connect(path)
+        self._writing = threading.RLock()
+        """Held while ``_db`` is used."""
+        self._shown, self._showing = self._db, self._writing
+        if path is not None:
+            self._shown, self._showing = _reader(path), threading.RLock()
         self._metrics = tuple(metrics)
         self._numbers: dict[tuple[str, ...], int] = {}
-        self._columns = self._number(self._metrics)
-        self._waiting: list[tuple[int, int, int, int, int, bytes]] = []
-        self._unwritten: dict[int, tuple[AnomalyView, bytes | None]] = {}
+        self._handing = threading.Lock()
+        """Held for a moment, while what waits is handed over."""
+        self._waiting: list[_Waiting] = []
+        self._waiting_bytes = 0
+        self._unwritten: dict[int, _Unwritten] = {}
+        self.waits: Callable[[], None] = lambda: None
+        """Called when an anomaly waits to be written."""
         self.lost_rows = 0
-        """Rows that the disk did not take."""
-
-    @property
-    def in_file(self) -> bool:
-        """Whether there is a file."""
-        return self._path is not None
+        """Rows that the disk did not take, and that did not fit while they waited for it."""
 
     @classmethod
     def open(cls, path: Path | None, metrics: Sequence[str]) -> tuple[History, str]:
@@ -118,40 +140,48 @@ class History:
         self, target: int, time_us: int, row: NDArray[np.float64], others: Mapping[str, float] | None = None
     ) -> None:
         """Queue a row of samples, shape ``(metrics,)``, and those of other metrics; :meth:`flush` writes it."""
-        columns = self._columns
+        metrics = self._metrics
         if others:
-            try:
-                columns = self._number((*self._metrics, *others))
-                row = np.concatenate((row, list(others.values())))
-            except sqlite3.Error:
-                # columns that are new, and a disk that takes nothing: what is always there is written when it does
-                pass
-        self._waiting.append((0, 0, target, time_us, columns, row.astype("<f4").tobytes()))
+            metrics = (*metrics, *others)
+            row = np.concatenate((row, list(others.values())))
+        self._wait((0, 0, target, time_us, metrics, row.astype("<f4").tobytes()))
 
     def add_expected(self, target: int, time_us: int, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
         """Queue the range that was expected of each metric; it stands for the finest step."""
         data = np.stack([low, high]).astype("<f4").tobytes()
-        self._waiting.append((1, STEPS[0].step_s, target, time_us, self._columns, data))
+        self._wait((1, STEPS[0].step_s, target, time_us, self._metrics, data))
 
     def flush(self) -> None:
-        """Write what waits.
+        """Write what waits, for a thread that may wait for the disk.
 
         Raises
         ------
         OSError
             If the disk is full or gone; samples that waited are lost then and counted, anomalies wait on.
         """
-        waiting, self._waiting = self._waiting, []
-        try:
-            with self._db:
-                self._write_rows(waiting)
-        except sqlite3.Error as error:
-            self.lost_rows += len(waiting)
-            raise OSError(f"{len(waiting)} rows of history are lost: {error}") from None
-        self._write_anomalies()
+        with self._writing:
+            with self._handing:
+                waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            try:
+                with self._db:
+                    self._write_rows(
+                        (band, step_s, target, time_us, self._number(metrics), data)
+                        for band, step_s, target, time_us, metrics, data in waiting
+                    )
+            except sqlite3.Error as error:
+                self._numbers.clear()  # those that were new are not there
+                with self._handing:
+                    self.lost_rows += len(waiting)
+                raise OSError(f"{len(waiting)} rows of history are lost: {error}") from None
+            self._write_anomalies()
+
+    def write_anomalies(self) -> None:
+        """Write the anomalies that wait, for a thread that may wait for the disk; raises :class:`OSError`."""
+        with self._writing:
+            self._write_anomalies()
 
     def thin(self, now_us: int, full_s: float, keep_s: float, most_bytes: int) -> None:
-        """Make old samples coarser, and forget the oldest of everything.
+        """Make old samples coarser, and forget the oldest of everything, for a thread that may wait for the disk.
 
         Parameters
         ----------
@@ -171,13 +201,14 @@ class History:
         """
         most_bytes = most_bytes if self._path else min(most_bytes, _MOST_IN_MEMORY)
         try:
-            with self._db:
-                for at, step in enumerate(STEPS):
+            for at, step in enumerate(STEPS):
+                with self._writing, self._db:
                     self._coarsen(step, now_us - round(full_s * 24**at * 1e6))
-                self._forget(now_us - round(keep_s * 1e6))
+            self._forget(now_us - round(keep_s * 1e6))
             while self.used_bytes() > most_bytes and self._drop_oldest():
                 # pages that are free again are written anew; they go back to the disk where the limit has fallen
-                self._db.executescript("PRAGMA incremental_vacuum")
+                with self._writing:
+                    self._db.executescript("PRAGMA incremental_vacuum")
         except sqlite3.Error as error:
             raise OSError(f"the history can't be thinned: {error}") from None
 
@@ -192,20 +223,18 @@ class History:
         if self._path is None:
             return
         try:
-            db = sqlite3.connect(self._path, timeout=5.0)
-            try:
-                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            finally:
-                db.close()
+            with self._writing:
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.Error as error:
             raise OSError(f"the history's log can't be carried into its file: {error}") from None
 
     def used_bytes(self) -> int:
         """Return what samples and anomalies take."""
-        size, count, free = (
-            int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("page_size", "page_count", "freelist_count")
-        )
+        with self._writing:
+            size, count, free = (
+                int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_size", "page_count", "freelist_count")
+            )
         return size * (count - free)
 
     def series(
@@ -213,7 +242,7 @@ class History:
     ) -> dict[str, tuple[list[int], list[float]]]:
         """Return times and samples by name, at most ``max_points`` each; where there are more, their means.
 
-        May be called by another thread, except where the history is in memory only; only what was flushed is found.
+        For a thread, as it may take a while; only what was flushed is found.
 
         A name is a metric's, or that with ``:min`` or ``:max`` for the extremes of what a point stands for, or with
         ``:low`` or ``:high`` for the range that was expected.  NaN is left out.
@@ -221,7 +250,7 @@ class History:
         wanted = [(name, *split(name)) for name in metrics]
         names = list(dict.fromkeys(metric for _, metric, _ in wanted))
         bands = {int(part in _EXPECTED) for _, _, part in wanted}
-        with self._reader() as db:
+        with self._lent() as db:
             found = {band: self._read(db, target, band, since_us, names) for band in bands}
         ends = [(int(times[0]), int(times[-1])) for times, _, _ in found.values() if len(times)]
         if not ends:
@@ -242,58 +271,82 @@ class History:
 
     def knows(self, target: int) -> bool:
         """Return whether there are samples of a target, which may be watched no more."""
-        return self._db.execute("SELECT 1 FROM row WHERE target = ? LIMIT 1", (target,)).fetchone() is not None
+        with self._handing:
+            if any(row[2] == target for row in self._waiting):
+                return True
+        return bool(self._show("SELECT 1 FROM row WHERE target = ? LIMIT 1", target))
 
     def names(self) -> frozenset[str]:
         """Return the metrics of which there are, or were, samples."""
-        found = self._db.execute("SELECT names FROM columns").fetchall()
-        return frozenset(name for (text,) in found for name in str(text).split("\n"))
+        with self._handing:
+            waiting = {row[4] for row in self._waiting}
+        found = self._show("SELECT names FROM columns")
+        return frozenset(name for (text,) in found for name in str(text).split("\n")).union(self._metrics, *waiting)
 
     # ---- anomalies
 
     def put_anomaly(self, view: AnomalyView, evidence: bytes | None = None) -> None:
-        """Write an anomaly's newest state; its evidence stays where none is given.
+        """Hand over an anomaly's newest state, to be written soon; its evidence stays where none is given."""
+        packed = None if evidence is None else zlib.compress(evidence, 1) if evidence else b""
+        with self._handing:
+            if packed is None and view.number in self._unwritten:
+                packed = self._unwritten[view.number][1]
+            self._unwritten[view.number] = (view, packed)
+            while len(self._unwritten) > _MOST_UNWRITTEN:
+                del self._unwritten[next(iter(self._unwritten))]
+                self.lost_rows += 1
+            kept = sum(len(one) for _, one in self._unwritten.values() if one is not None)
+            for number, (old, one) in self._unwritten.items():
+                if kept <= _MOST_EVIDENCE:
+                    break
+                self._unwritten[number] = (old, None)
+                kept -= len(one or b"")
+        self.waits()
+
+    def anomaly(self, number: int) -> AnomalyView | None:
+        """Return one anomaly; raises :class:`OSError` if it can't be read."""
+        with self._handing:
+            unwritten = self._unwritten.get(number)
+        if unwritten is not None:
+            return unwritten[0]
+        found = self._show("SELECT view FROM anomaly WHERE number = ?", number)
+        return _view(found[0][0]) if found else None
+
+    def evidence(self, number: int) -> bytes:
+        """Return an anomaly's evidence, empty where there is none, for a thread that may wait for the disk.
 
         Raises
         ------
         OSError
-            If the disk is full or gone; the anomaly waits in memory then, and is written with the next one.
+            If it can't be read.
         """
-        if evidence is None and view.number in self._unwritten:
-            evidence = self._unwritten[view.number][1]
-        self._unwritten[view.number] = (view, evidence)
-        while len(self._unwritten) > _MOST_UNWRITTEN:
-            del self._unwritten[next(iter(self._unwritten))]
-        self._write_anomalies()
-
-    def anomaly(self, number: int) -> AnomalyView | None:
-        """Return one anomaly."""
-        if number in self._unwritten:
-            return self._unwritten[number][0]
-        found = self._db.execute("SELECT view FROM anomaly WHERE number = ?", (number,)).fetchone()
-        return _view(found[0]) if found else None
-
-    def evidence(self, number: int) -> bytes:
-        """Return an anomaly's evidence, empty where there is none."""
-        unwritten = self._unwritten.get(number)
-        if unwritten is not None and unwritten[1] is not None:
-            return unwritten[1]
-        found = self._db.execute("SELECT evidence FROM anomaly WHERE number = ?", (number,)).fetchone()
-        return zlib.decompress(found[0]) if found and found[0] else b""
+        with self._handing:
+            unwritten = self._unwritten.get(number)
+        try:
+            if unwritten is not None and unwritten[1] is not None:
+                return zlib.decompress(unwritten[1]) if unwritten[1] else b""
+            with self._lent() as db:
+                found = db.execute("SELECT evidence FROM anomaly WHERE number = ?", (number,)).fetchone()
+            return zlib.decompress(found[0]) if found and found[0] else b""
+        except (sqlite3.Error, zlib.error) as error:
+            raise OSError(f"the evidence of anomaly {number} can't be read: {error}") from None
 
     def anomalies(
         self, since_us: int, until_us: int, target: int | None, only_open: bool, limit: int
     ) -> list[AnomalyView]:
-        """Return anomalies that opened within the time, newest first."""
-        rows = self._db.execute(
+        """Return anomalies that opened within the time, newest first; raises :class:`OSError`."""
+        # first what waits: what is written meanwhile is then found twice, and not missed
+        with self._handing:
+            unwritten = {number: view for number, (view, _) in self._unwritten.items()}
+        rows = self._show(
             "SELECT view FROM anomaly WHERE opened_us >= ? AND opened_us <= ? AND (? IS NULL OR target = ?)"
             " AND (NOT ? OR closed_us = 0) ORDER BY number DESC LIMIT ?",
-            (since_us, until_us, target, target, only_open, limit),
+            *(since_us, until_us, target, target, only_open, limit),
         )
-        found = [view for view in map(_view, (text for (text,) in rows)) if view.number not in self._unwritten]
+        found = [view for view in map(_view, (text for (text,) in rows)) if view.number not in unwritten]
         found += [
             view
-            for view, _ in self._unwritten.values()
+            for view in unwritten.values()
             if since_us <= view.opened_us <= until_us
             and target in (None, view.target)
             and not (only_open and view.closed_us)
@@ -301,46 +354,67 @@ class History:
         return sorted(found, key=lambda view: -view.number)[:limit]
 
     def last_anomaly(self) -> int:
-        """Return the highest number given so far, 0 for none."""
-        return int(self._db.execute("SELECT coalesce(max(number), 0) FROM anomaly").fetchone()[0])
+        """Return the highest number given so far, 0 for none; raises :class:`OSError`."""
+        with self._handing:
+            waiting = max(self._unwritten, default=0)
+        return max(waiting, int(self._show("SELECT coalesce(max(number), 0) FROM anomaly")[0][0]))
 
     def close_open(self, at_us: int) -> list[AnomalyView]:
         """Close what a daemon that died left open, and return it."""
         left = self.anomalies(0, 1 << 62, None, True, 1 << 30)
         closed = [replace(view, state="closed", closed_us=at_us) for view in left]
         for view in closed:
-            with suppress(OSError):
-                self.put_anomaly(view)
+            self.put_anomaly(view)
         return closed
 
     def close(self) -> None:
         """Write what waits and close the file."""
         with suppress(OSError):
             self.flush()
-        self._db.close()
+        with self._showing:
+            self._shown.close()
+        with self._writing:
+            self._db.close()
 
     # ---- within
 
     @contextmanager
-    def _reader(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection for reading: of its own where there is a file, so that another thread may read."""
+    def _lent(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for long reading: of its own where there is a file."""
         if self._path is None:
-            yield self._db
+            with self._writing:
+                yield self._db
             return
-        db = sqlite3.connect(self._path, timeout=5.0)
+        db = _reader(self._path)
         try:
-            db.execute("PRAGMA query_only = 1")
             yield db
         finally:
             db.close()
+
+    def _show(self, query: str, *values: object) -> list[Any]:
+        """Return a few rows, beside whoever writes."""
+        try:
+            with self._showing:
+                return self._shown.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise OSError(f"the history can't be read: {error}") from None
+
+    def _wait(self, row: _Waiting) -> None:
+        """Queue a row; it is lost where too much waits already."""
+        size = _ROW_BYTES + len(row[5])
+        with self._handing:
+            if self._waiting_bytes + size > _MOST_WAITING:
+                self.lost_rows += 1
+                return
+            self._waiting.append(row)
+            self._waiting_bytes += size
 
     def _number(self, metrics: tuple[str, ...]) -> int:
         known = self._numbers.get(metrics)
         if known is not None:
             return known
         text = "\n".join(metrics)
-        with self._db:
-            self._db.execute("INSERT OR IGNORE INTO columns (names) VALUES (?)", (text,))
+        self._db.execute("INSERT OR IGNORE INTO columns (names) VALUES (?)", (text,))
         found = int(self._db.execute("SELECT number FROM columns WHERE names = ?", (text,)).fetchone()[0])
         if len(self._numbers) >= _MOST_COLUMNS:
             self._numbers.clear()
@@ -351,11 +425,14 @@ class History:
         self._db.executemany("INSERT OR REPLACE INTO row VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def _write_anomalies(self) -> None:
-        while self._unwritten:
-            view, evidence = self._unwritten[next(iter(self._unwritten))]
-            packed = zlib.compress(evidence) if evidence else b""
-            row = (view.number, view.target, view.opened_us, view.closed_us, json.dumps(asdict(view)), packed)
-            keep = "" if evidence is None else ", evidence = excluded.evidence"
+        while True:
+            with self._handing:
+                if not self._unwritten:
+                    return
+                number, unwritten = next(iter(self._unwritten.items()))
+            view, packed = unwritten
+            row = (number, view.target, view.opened_us, view.closed_us, json.dumps(asdict(view)), packed or b"")
+            keep = "" if packed is None else ", evidence = excluded.evidence"
             try:
                 with self._db:
                     self._db.execute(
@@ -364,8 +441,11 @@ class History:
                         row,
                     )
             except sqlite3.Error as error:
-                raise OSError(f"anomaly {view.number} can't be written to the history: {error}") from None
-            del self._unwritten[view.number]
+                raise OSError(f"anomaly {number} can't be written to the history: {error}") from None
+            with self._handing:
+                # a newer state may have come meanwhile
+                if self._unwritten.get(number) is unwritten:
+                    del self._unwritten[number]
 
     def _coarsen(self, step: thinning.Step, before_us: int) -> None:
         """Replace rows of the finer step by coarser ones, as far as whole coarse steps are old enough."""
@@ -425,39 +505,47 @@ class History:
                 yield _Group(band, columns[first], weight, who, when, list(numbers[first:end]), rows)
 
     def _forget(self, before_us: int) -> None:
-        self._db.executemany("DELETE FROM row WHERE step_s = ? AND time_us < ?", [(step, before_us) for step in _ALL])
+        for step in _ALL:
+            self._delete("row", "step_s = ? AND time_us < ?", step, before_us)
         # the newest one keeps its number from being given again
-        self._db.execute(
-            "DELETE FROM anomaly WHERE opened_us < ? AND closed_us != 0 AND number < (SELECT max(number) FROM anomaly)",
-            (before_us,),
-        )
+        newest = "closed_us != 0 AND number < (SELECT max(number) FROM anomaly)"
+        self._delete("anomaly", f"opened_us < ? AND {newest}", before_us)
+
+    def _delete(self, table: str, where: str, *values: int) -> None:
+        """Delete in pieces, so that none makes the log long or others wait long."""
+        some = f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {where} LIMIT {_DELETED_AT_ONCE})"
+        deleted = _DELETED_AT_ONCE
+        while deleted == _DELETED_AT_ONCE:
+            with self._writing, self._db:
+                deleted = self._db.execute(some, values).rowcount
 
     def _drop_oldest(self) -> bool:
         """Forget the oldest part of everything; returns whether there was something to forget."""
-        ends = [
-            self._db.execute("SELECT min(time_us), max(time_us) FROM row WHERE step_s = ?", (step,)).fetchone()
-            for step in _ALL
-        ]
-        ends += self._db.execute(
-            "SELECT min(opened_us), max(opened_us) FROM anomaly WHERE closed_us != 0"
-            " AND number < (SELECT max(number) FROM anomaly)"
-        ).fetchall()
+        with self._writing:
+            ends = [
+                self._db.execute(f"SELECT {end}(time_us) FROM row WHERE step_s = ?", (step,)).fetchone()
+                for step in _ALL
+                for end in ("min", "max")  # one each: only these are looked up in the index
+            ]
+            ends += self._db.execute(
+                "SELECT min(opened_us), max(opened_us) FROM anomaly WHERE closed_us != 0"
+                " AND number < (SELECT max(number) FROM anomaly)"
+            ).fetchall()
         known = [time_us for pair in ends for time_us in pair if time_us is not None]
         if not known:
             return False
         first, last = min(known), max(known)
-        with self._db:
-            self._forget(first + max(1, (last - first) // _SLICES))
+        self._forget(first + max(1, (last - first) // _SLICES))
         return True
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:
-    db = sqlite3.connect(str(path) if path else ":memory:", timeout=5.0)
+    db = sqlite3.connect(str(path) if path else ":memory:", timeout=5.0, check_same_thread=False)
     try:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        # the file is synced by checkpoint(), so that nothing here waits for the disk
+        # the file is synced by checkpoint(), and the log's header by the first to write after that
         db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute("PRAGMA journal_size_limit = 4194304")
         (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
@@ -471,6 +559,12 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     except sqlite3.DatabaseError:
         db.close()
         raise
+    return db
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
+    db.execute("PRAGMA query_only = 1")
     return db
 
 

@@ -15,6 +15,10 @@ from osdetectord.recording import Recording
 from osdetectord.thinning import STEPS
 from osdetectord.watching import Watching
 
+WRITE_S = 2.0
+"""How long a reader waits for what was kept just now to be written."""
+HANGS_AFTER = 3
+"""Chores in a row that find the disk still busy with an earlier one, before that is said."""
 EXPECTED_EVERY_US = STEPS[0].step_s * 1_000_000
 
 logger = get_logger()
@@ -38,7 +42,10 @@ class Keeping:
         self._expected_us = 0
         self._trouble = self._unwritten = False
         self._reading = asyncio.Lock()
-        self._checkpoint: Future[None] | None = None
+        self._chore: Future[None] | None = None
+        self._anomalies: Future[None] | None = None
+        self._missed = 0
+        history.waits = self._write_anomalies
 
     def take(self, now_us: int, watching: Watching) -> None:
         """Keep each target's newest samples and, from time to time, what was expected of it."""
@@ -54,7 +61,53 @@ class Keeping:
                 self._history.add_expected(target.number, now_us, *expected)
 
     def tidy(self, config: Config) -> None:
-        """Write what waits and make it fewer; says once when that fails, and when it works again."""
+        """Have the disk's executor write what waits and make it fewer; says so once when the disk hangs."""
+        if self._chore is not None and not self._chore.done():
+            self._missed += 1
+            if self._missed == HANGS_AFTER:
+                logger.error("the disk has not taken the history yet; collection goes on")
+            return
+        if self._missed >= HANGS_AFTER:
+            logger.info("the disk takes the history again")
+        self._missed = 0
+        self._chore = self._disk.submit(self._carry, config)
+
+    def finish(self, config: Config) -> None:
+        """Have the rest written by the disk's executor."""
+        self._disk.submit(self._carry, config)
+
+    async def series(
+        self, target: int, metrics: Sequence[str], since_us: int, max_points: int
+    ) -> dict[str, tuple[list[int], list[float]]]:
+        """Return what the history has of a target; a month of it may take a while, in which nobody else waits.
+
+        What was kept just now is among it, unless the disk is slow.
+        """
+        # one at a time, as each may take much memory; not by the disk's thread, which may wait for a slow disk
+        async with self._reading:
+            await asyncio.wait([asyncio.wrap_future(self._disk.submit(self._flush))], timeout=WRITE_S)
+            return await asyncio.to_thread(self._history.series, target, metrics, since_us, max_points)
+
+    def lost(self) -> dict[str, int]:
+        """Return what the disk did not take."""
+        rows = {"history.rows": self._history.lost_rows}
+        return {**rows, "csv.rows": self._recording.lost} if self._recording else rows
+
+    def _write_anomalies(self) -> None:
+        if self._anomalies is None or self._anomalies.done():
+            self._anomalies = self._disk.submit(self._flush_anomalies)
+
+    # ---- by the disk's thread
+
+    def _flush_anomalies(self) -> None:
+        with suppress(OSError):  # the chore tries again, and says so
+            self._history.write_anomalies()
+
+    def _flush(self) -> None:
+        with suppress(OSError):
+            self._history.flush()
+
+    def _carry(self, config: Config) -> None:
         try:
             self._history.flush()
             self._history.thin(wall.now_us(), config.history_s, config.history_days * 86_400.0, config.history_bytes)
@@ -66,35 +119,9 @@ class Keeping:
             if self._trouble:
                 logger.info("the history is written again")
             self._trouble = False
-        if self._checkpoint is None or self._checkpoint.done():
-            self._checkpoint = self._disk.submit(self._carry, config.csv_bytes)
-
-    def finish(self, config: Config) -> None:
-        """Have the rest written by the disk's executor."""
-        self._disk.submit(self._carry, config.csv_bytes)
-
-    async def series(
-        self, target: int, metrics: Sequence[str], since_us: int, max_points: int
-    ) -> dict[str, tuple[list[int], list[float]]]:
-        """Return what the history has of a target; a month of it may take a while, in which nobody else waits."""
-        with suppress(OSError):
-            self._history.flush()
-        asked = (target, metrics, since_us, max_points)
-        if not self._history.in_file:
-            return self._history.series(*asked)
-        # one at a time, as each may take much memory; not by the disk's thread, which may wait for a slow disk
-        async with self._reading:
-            return await asyncio.to_thread(self._history.series, *asked)
-
-    def lost(self) -> dict[str, int]:
-        """Return what the disk did not take."""
-        rows = {"history.rows": self._history.lost_rows}
-        return {**rows, "csv.rows": self._recording.lost} if self._recording else rows
-
-    def _carry(self, csv_bytes: int) -> None:
         try:
             if self._recording:
-                self._recording.flush(csv_bytes)
+                self._recording.flush(config.csv_bytes)
         except OSError as error:
             if not self._unwritten:
                 logger.error("%s: %s; collection goes on", error.filename or "csv", (error.strerror or "").lower())

@@ -1,6 +1,8 @@
 """The history gives back what was put in, thinned where asked, and survives a corrupt file."""
 
 import resource
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -155,6 +157,7 @@ def test_what_is_too_old_is_forgotten(path):
     seen(history, 600)
     for number in (1, 2, 3):
         history.put_anomaly(anomaly(number, opened_us=number * 100 * S, closed_us=0 if number == 1 else 9))
+    history.flush()
     history.thin(600 * S, 3600, 300.0, ROOM)
     assert history.series(7, NAMES[:1], 0, 9999)["cpu.on_cpu"][0][0] == 300 * S
     # an open one stays, and the newest, so that its number is not given again
@@ -169,6 +172,7 @@ def test_what_takes_too_much_room_loses_its_oldest_part_first(path):
     evidence = bytes(range(256)) * 40
     for number in range(1, 41):
         history.put_anomaly(anomaly(number, opened_us=number * 700 * S, closed_us=1), evidence)
+    history.flush()
     whole = history.used_bytes()
     limit = whole // 3
     history.thin(30_000 * S, 604_800, 1e9, limit)
@@ -195,10 +199,12 @@ def test_a_full_disk_loses_samples_that_are_counted_and_keeps_anomalies_until_it
             history.add(7, at * S, np.ones(2))
         with pytest.raises(OSError, match="7 rows of history are lost: "):
             history.flush()
+        history.put_anomaly(anomaly(1), b"evidence")
         with pytest.raises(OSError, match="anomaly 1 can't be written"):
-            history.put_anomaly(anomaly(1), b"evidence")
+            history.write_anomalies()
+        history.put_anomaly(anomaly(1, score=5.0))
         with pytest.raises(OSError, match="anomaly 1 can't be written"):
-            history.put_anomaly(anomaly(1, score=5.0))
+            history.flush()
         assert history.anomaly(1) == anomaly(1, score=5.0) and history.evidence(1) == b"evidence"
         assert history.anomalies(0, 100, 7, True, 9) == [anomaly(1, score=5.0)]
     finally:
@@ -210,6 +216,74 @@ def test_a_full_disk_loses_samples_that_are_counted_and_keeps_anomalies_until_it
     again = History(path, NAMES)
     assert again.series(7, NAMES[:1], 0, 99)["cpu.on_cpu"][0] == [at * S for at in (*range(10), 17)]
     assert again.anomaly(1) == anomaly(1, score=5.0) and again.evidence(1) == b"evidence"
+
+
+def test_whoever_hands_over_and_whoever_asks_for_anomalies_waits_for_no_writer(path):
+    history = History(path, NAMES)
+    seen(history, 10)
+    history.put_anomaly(anomaly(1))
+    history.flush()
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def hang():
+        with history._writing:
+            hangs.set()
+            assert go_on.wait(60)
+
+    with ThreadPoolExecutor(1) as disk:
+        hanging = disk.submit(hang)
+        try:
+            assert hangs.wait(60)
+            history.add(7, 10 * S, np.ones(2), {"function.p99[:f]": 1.0})
+            history.add_expected(8, 10 * S, np.ones(2), np.ones(2))
+            history.put_anomaly(anomaly(2), b"evidence")
+            assert [view.number for view in history.anomalies(0, 100, None, False, 9)] == [2, 1]
+            assert (history.anomaly(1), history.last_anomaly()) == (anomaly(1), 2)
+            assert (history.evidence(1), history.evidence(2)) == (b"", b"evidence")
+            assert history.knows(7) and history.knows(8) and not history.knows(9)
+            assert "function.p99[:f]" in history.names()
+            assert len(history.series(7, NAMES[:1], 0, 99)["cpu.on_cpu"][0]) == 10
+            assert not hanging.done()
+        finally:
+            go_on.set()
+    history.flush()
+    assert history.lost_rows == 0 and len(history.series(7, NAMES[:1], 0, 99)["cpu.on_cpu"][0]) == 11
+
+
+def test_what_does_not_fit_while_it_waits_is_counted_as_lost(path, monkeypatch):
+    monkeypatch.setattr("osdetectord.history._MOST_WAITING", 7 * (200 + 8))
+    history = History(path, NAMES)
+    for at in range(18):
+        history.add(7, at, np.ones(2))
+    assert history.lost_rows == 11
+    history.flush()
+    history.add(7, 18, np.ones(2))
+    history.flush()
+    assert history.series(7, NAMES[:1], 0, 99)["cpu.on_cpu"][0] == [*range(7), 18]
+
+
+def test_anomalies_that_wait_keep_the_evidence_of_the_newest(path, monkeypatch):
+    monkeypatch.setattr("osdetectord.history._MOST_EVIDENCE", 5000)
+    history = History(path, NAMES)
+    noise = np.random.default_rng(3).bytes(1009)
+    for number in range(1, 8):
+        history.put_anomaly(anomaly(number), noise)
+    assert [len(history.evidence(number)) for number in range(1, 8)] == [0] * 3 + [1009] * 4
+    assert len(history.anomalies(0, 1000, None, False, 9)) == 7
+
+
+def test_what_of_an_anomaly_cannot_be_read_is_an_error_of_the_disk(path):
+    history = History(path, NAMES)
+    history.put_anomaly(anomaly(1), b"evidence")
+    history.flush()
+    history._db.execute("UPDATE anomaly SET evidence = x'ff'")
+    history._db.commit()
+    with pytest.raises(OSError, match="the evidence of anomaly 1 can't be read: "):
+        history.evidence(1)
+    history._db.execute("DROP TABLE anomaly")
+    for ask in (lambda: history.anomaly(1), lambda: history.anomalies(0, 99, None, False, 9)):
+        with pytest.raises(OSError, match="the history can't be read: "):
+            ask()
 
 
 def test_a_disk_that_takes_nothing_at_the_start_leaves_the_history_in_memory(path):

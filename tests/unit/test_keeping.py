@@ -1,13 +1,16 @@
 """The history is fed while the disk takes it, and what it does not take is said once."""
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from osdetectord import wall
 from osdetectord.config import Config
+from osdetectord.core import AnomalyView
 from osdetectord.history import History
 from osdetectord.keeping import Keeping
 from osdetectord.target import parse_spec
@@ -34,6 +37,11 @@ class OneTarget(list):
 def disk():
     with ThreadPoolExecutor(1) as executor:
         yield executor
+
+
+def wait_for(disk):
+    """Wait until the disk's thread has done what it was given."""
+    disk.submit(int).result(60)
 
 
 def test_samples_are_kept_at_each_tick_and_expected_ranges_every_ten_seconds(disk):
@@ -71,8 +79,45 @@ def test_a_disk_that_takes_nothing_is_said_once_and_once_when_it_takes_again(dis
         patched.setattr(history, "flush", full)
         for _ in range(3):
             keeping.tidy(Config())
+            wait_for(disk)
         patched.undo()
-        keeping.tidy(Config())
-        keeping.tidy(Config())
+        for _ in range(2):
+            keeping.tidy(Config())
+            wait_for(disk)
     assert [entry["log_level"] for entry in logs] == ["error", "info"]
     assert keeping.lost() == {"history.rows": 33}
+
+
+def test_a_disk_that_hangs_stops_nobody_and_is_said_once_and_once_when_it_takes_again(disk, tmp_path, monkeypatch):
+    history = History(tmp_path / "history.sqlite", ["cpu.on_cpu"])
+    keeping = Keeping(history, None, disk)
+    hangs, go_on, now = threading.Event(), threading.Event(), wall.now_us()
+
+    def hang():
+        hangs.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr("osdetectord.keeping.WRITE_S", 0.1)
+    monkeypatch.setattr(history, "checkpoint", hang)
+    with capture_logs() as logs:
+        for at in range(7):
+            keeping.tidy(Config())
+            assert hangs.wait(60)
+            keeping.take(now + at, OneTarget([Target(7, parse_spec("42"), 0, True, True)]))
+        assert asyncio.run(keeping.series(7, ["cpu.on_cpu"], 0, 100)) == {"cpu.on_cpu": ([], [])}
+        go_on.set()
+        wait_for(disk)
+        keeping.tidy(Config())
+        wait_for(disk)
+    assert [entry["log_level"] for entry in logs] == ["error", "info"]
+    found = asyncio.run(keeping.series(7, ["cpu.on_cpu"], 0, 100))
+    assert len(found["cpu.on_cpu"][0]) == 7 and keeping.lost() == {"history.rows": 0}
+
+
+def test_an_anomaly_is_written_without_waiting_for_the_next_chore(disk, tmp_path):
+    history = History(tmp_path / "history.sqlite", ["cpu.on_cpu"])
+    Keeping(history, None, disk)
+    view = AnomalyView(11, 7, "pid:1", 1, "sh", "open", "anomaly", 5, 0, 3.0, 0.01, ("level",), (), "text")
+    history.put_anomaly(view)
+    wait_for(disk)
+    assert History(tmp_path / "history.sqlite", ["cpu.on_cpu"]).anomaly(11) == view
