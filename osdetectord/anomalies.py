@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ class Gathering(Protocol):
     """Gathers evidence; :class:`osdetectord.evidence.Evidence` is it."""
 
     def begin(self, view: AnomalyView, series: int, expected: Expected | None) -> dict[str, Any]: ...
+    async def look(self, numbers: Iterable[int]) -> None: ...
     def refreshed(self, number: int, old: Mapping[str, Any]) -> dict[str, Any]: ...
     def end(self, number: int) -> None: ...
 
@@ -63,6 +65,31 @@ class Anomalies:
         self._episodes: dict[int, int] = {}
         """The detector's number of an episode, by ours, while the same detector lives."""
         self._next = history.last_anomaly() + 1
+        self._due: dict[int, None] = {}
+        """Anomalies that opened or closed since their evidence was completed."""
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Complete evidence as anomalies open and close, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self.complete()
+
+    async def complete(self) -> None:
+        """Add to the evidence of anomalies that opened or closed what must be read, by threads that may wait."""
+        due, self._due = self._due, {}
+        await self._look(due)
+        for number in due:
+            try:
+                kept = await self._read_evidence(number)
+                if kept:
+                    text = await asyncio.to_thread(json.dumps, kept)
+                    self._history.put_anomaly(self.get(number), text.encode())
+            except Exception:  # as where it is begun
+                logger.error("the evidence of anomaly %d can't be completed", number, exc_info=True)
+            if number not in self._due and all(view.number != number for view in self.open_views()):
+                self._evidence.end(number)
 
     def heard(self, episode: Episode, member: Member, target: Target, expected: Expected | None) -> None:
         """Take in what the detector says of an episode of a target's process, or of a part of it.
@@ -78,21 +105,20 @@ class Anomalies:
             view = self._view(episode, member, target, self._next)
             self._next += 1
             muted = wall.now_us() < target.muted_until_us
-            gathered = self._evidence.begin(view, member.series, expected)
-            self._keep(view, json.dumps({"anomaly": asdict(view), **gathered}).encode())
+            self._history.put_anomaly(view)
             if not muted:
                 self._tell(record.opened(view))
                 self._listener.anomaly_opened(view)
+            self._begin_evidence(view, member.series, expected)
             if episode.kind is EpisodeKind.NEW_NORMAL:
-                self._evidence.end(view.number)
-                self._keep(replace(view, state="closed", closed_us=view.opened_us))
+                self._history.put_anomaly(replace(view, state="closed", closed_us=view.opened_us))
                 return
             self._open[episode.number] = (view, episode.series)
             self._episodes[view.number] = episode.number
             return
         view = self._view(episode, member, target, known[0].number)
         self._open[episode.number] = (view, episode.series)
-        self._keep(view)
+        self._history.put_anomaly(view)
         self._listener.anomaly_updated(view)
 
     def ended(self, series: int, why: str) -> None:
@@ -114,13 +140,16 @@ class Anomalies:
             raise NoSuchTarget(f"no anomaly {number}")
         return view
 
-    def evidence(self, number: int) -> bytes:
+    async def evidence(self, number: int) -> bytes:
         """Return what an anomaly rests on, as JSON, empty where nothing was kept; raises :class:`NoSuchTarget`."""
         view = self.get(number)
-        kept = self._history.evidence(number)
-        if not kept:
+        await self._look((number,))
+        try:
+            kept = await self._read_evidence(number)
+        except Exception:
+            logger.error("the evidence of anomaly %d can't be read", number, exc_info=True)
             return b""
-        return json.dumps({**self._evidence.refreshed(number, json.loads(kept)), "anomaly": asdict(view)}).encode()
+        return json.dumps({**kept, "anomaly": asdict(view)}).encode() if kept else b""
 
     def open_views(self) -> list[AnomalyView]:
         """Return what is open now."""
@@ -132,24 +161,40 @@ class Anomalies:
         for episode, (known, series) in self._open.items():
             if known.number == number:
                 self._open[episode] = (view, series)
-        self._keep(view)
+        self._history.put_anomaly(view)
         self._listener.anomaly_updated(view)
         return self._episodes.get(number)
 
     def _close(self, number: int, view: AnomalyView, why: str) -> None:
         self._open.pop(number, None)
         view = replace(view, state="closed", closed_us=view.closed_us or wall.now_us())
-        kept = self._history.evidence(view.number)
-        self._keep(view, json.dumps(self._evidence.refreshed(view.number, json.loads(kept))).encode() if kept else None)
-        self._evidence.end(view.number)
+        self._history.put_anomaly(view)
         self._tell(record.closed(view, why))
         self._listener.anomaly_closed(view)
+        self._complete_soon(view.number)
 
-    def _keep(self, view: AnomalyView, evidence: bytes | None = None) -> None:
+    def _begin_evidence(self, view: AnomalyView, series: int, expected: Expected | None) -> None:
         try:
-            self._history.put_anomaly(view, evidence)
-        except OSError as error:
-            logger.error("%s", error)
+            gathered = self._evidence.begin(view, series, expected)
+            self._history.put_anomaly(view, json.dumps({"anomaly": asdict(view), **gathered}).encode())
+        except Exception:  # an anomaly is told whatever becomes of what only adorns it
+            logger.error("the evidence of anomaly %d can't be gathered", view.number, exc_info=True)
+        self._complete_soon(view.number)
+
+    def _complete_soon(self, number: int) -> None:
+        self._due[number] = None
+        self._wake.set()
+
+    async def _look(self, numbers: Iterable[int]) -> None:
+        try:
+            await self._evidence.look(numbers)
+        except Exception:  # what is at hand is told then
+            logger.error("what anomalies change can't be read", exc_info=True)
+
+    async def _read_evidence(self, number: int) -> dict[str, Any]:
+        """Return the evidence that was kept with what is known since the last look, empty where there is none."""
+        kept = await asyncio.to_thread(lambda: json.loads(self._history.evidence(number) or b"{}"))
+        return self._evidence.refreshed(number, kept) if kept else {}
 
     def _view(self, episode: Episode, member: Member, target: Target, number: int) -> AnomalyView:
         old = self._open.get(episode.number)

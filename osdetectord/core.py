@@ -393,7 +393,7 @@ class Core(Protocol):
         A name is a metric's, or that with ``:min``, ``:max``, ``:low`` or ``:high``.
         """
 
-    def evidence(self, anomaly: int) -> bytes:
+    async def evidence(self, anomaly: int) -> bytes:
         """What the anomaly rests on, as JSON: the record and its series from before its onset."""
 
     async def mute(self, target: int, seconds: int, asked_by: Caller) -> None: ...

@@ -193,6 +193,7 @@ class Daemon:
                 self._pulse.run(),
                 self._bus_lost(),
                 self._evidence.run(),
+                self._anomalies.run(),
                 self.instruments.run(),
                 self.allocations.run(),
             )
@@ -282,13 +283,13 @@ class Daemon:
     def _take(self, frame: Frame) -> None:
         members = self._watching.members
         now_s, now_us = time.monotonic(), wall.of_monotonic_us(frame.time_ns)
-        self._evidence.take(now_us, frame)
-        judged = []
+        judged, watched = [], []
         for at, series in enumerate(frame.series.tolist()):
             member = members.get(series)
             if member is None:
                 continue
             member.row = frame.values[at]
+            watched.append(at)
             if not member.told and now_s - member.since_s >= TOLD_AFTER_S:
                 member.told = True
                 self._worker.add(series, member.program)
@@ -296,6 +297,10 @@ class Daemon:
                 judged.append(at)
                 if self._recording and self._config.csv:
                     self._recording.add(member.process, member.comm, now_us, frame.values[at].tolist())
+        watched_rows = np.array(watched, np.intp)
+        self._evidence.take(
+            now_us, replace(frame, series=frame.series[watched_rows], values=frame.values[watched_rows])
+        )
         if judged:
             part = np.array(judged)
             self._worker.send(replace(frame, series=frame.series[part], values=frame.values[part]))
@@ -436,9 +441,9 @@ class Daemon:
                 raise InvalidArgument(f"{name!r} ends with {part!r}, expected one of {', '.join(filter(None, PARTS))}")
         return await self._keeping.series(target, metrics or known, since_us, max_points)
 
-    def evidence(self, anomaly: int) -> bytes:
+    async def evidence(self, anomaly: int) -> bytes:
         """Return what an anomaly rests on, as JSON."""
-        return self._anomalies.evidence(anomaly)
+        return await self._anomalies.evidence(anomaly)
 
     async def mute(self, target: int, seconds: int, asked_by: Caller) -> None:
         """Tell nothing of a target for a while; 0 ends it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from osdetectord import proc, wall
 from osdetectord.collectors.syscall_names import name_of
-from osdetectord.collectors.syscalls import SyscallTotal
 from osdetectord.core import AnomalyView, ProbeView
-from osdetectord.errors import NoSuchTarget, OsdetectorError
+from osdetectord.errors import OsdetectorError
 from osdetectord.happenings import Happenings
 from osdetectord.logger import get_logger
 from osdetectord.metric import Metric
@@ -33,7 +32,7 @@ MOST_THREADS = 512
 AROUND_US = 300_000_000
 MOST_HAPPENINGS = 60
 FRESH_US = 1_000_000
-"""What was gathered of an open anomaly is as good for so long."""
+"""What was read for an open anomaly is as good for so long."""
 
 logger = get_logger()
 _CALL = ("count", "errors", "total_ns")
@@ -44,7 +43,6 @@ class Calls(Protocol):
 
     metrics: tuple[Metric, ...]
 
-    def syscalls(self, series: int) -> tuple[SyscallTotal, ...]: ...
     def syscall_totals(self) -> NDArray[Any]: ...
 
 
@@ -56,6 +54,11 @@ class _Snapshot:
     syscalls: NDArray[Any]
     probes: Mapping[int, tuple[str, int, float]]
 
+    def part(self, series: int, probes: frozenset[int]) -> _Snapshot:
+        """Return what it has of one series and of some probes."""
+        rows = self.syscalls[self.syscalls["series"] == series]
+        return _Snapshot(self.time_us, rows, {number: self.probes[number] for number in probes & self.probes.keys()})
+
     def of(self, series: int) -> dict[str, tuple[int, ...]]:
         """Return what a series' system calls add up to, by name."""
         rows = self.syscalls[self.syscalls["series"] == series]
@@ -64,18 +67,22 @@ class _Snapshot:
 
 @dataclass(slots=True)
 class _Open:
-    """What must be remembered to tell what an anomaly changed."""
+    """What must be remembered to tell what an anomaly changed; snapshots have the rows of its series only."""
 
     series: int
     pid: int
     onset_us: int
-    begun_us: int
     base: _Snapshot | None
     before: _Snapshot | None
-    threads: Mapping[int, int]
     probes: frozenset[int]
-    fresh_us: int = 0
-    gathered: dict[str, Any] | None = None
+    begun_us: int = 0
+    """When ``threads`` were read; 0 before that."""
+    threads: Mapping[int, int] = field(default_factory=dict)
+    busiest_us: int = 0
+    busiest: list[dict[str, Any]] = field(default_factory=list)
+    syscalls: dict[str, Any] = field(default_factory=dict)
+    told_us: int = 0
+    """When ``syscalls`` were counted."""
 
 
 class Evidence:
@@ -103,29 +110,31 @@ class Evidence:
         self._calls, self._probes, self._happenings, self._of_parts = calls, probes, happenings, of_parts
         self._past: deque[tuple[int, NDArray[np.uint64], NDArray[np.float32]]] = deque(maxlen=ROWS)
         self._snapshots: deque[_Snapshot] = deque(maxlen=MOST_SNAPSHOTS)
+        self._newest: _Snapshot | None = None
+        self._looking = asyncio.Lock()
         self._open: dict[int, _Open] = {}
 
     # ---- told all the time
 
     def take(self, now_us: int, frame: Frame) -> None:
-        """Remember a row of samples."""
+        """Remember the samples of processes that may have an anomaly."""
         self._past.append((now_us, frame.series, frame.values.astype(np.float32)))
 
     async def run(self) -> None:
         """Note the totals every few seconds until cancelled."""
         while True:
-            # the tables are read in a thread, which may have to wait for a tick
             try:
-                totals = await asyncio.to_thread(self._calls.syscall_totals)
+                async with self._looking:
+                    totals = await asyncio.to_thread(self._calls.syscall_totals)
+                self.note(wall.now_us(), totals)
             except (OSError, OsdetectorError) as error:
                 logger.warning("the totals of system calls can't be read: %s", error)
-            else:
-                self.note(wall.now_us(), totals)
             await asyncio.sleep(SNAPSHOT_S)
 
     def note(self, now_us: int, totals: NDArray[Any]) -> None:
         """Note the totals at one time; what is oldest goes where they are too many."""
-        self._snapshots.append(_Snapshot(now_us, totals, self._counted()))
+        self._newest = _Snapshot(now_us, totals, self._counted())
+        self._snapshots.append(self._newest)
         while len(self._snapshots) > 2 and sum(len(one.syscalls) for one in self._snapshots) > MOST_ROWS:
             self._snapshots.popleft()
 
@@ -134,7 +143,7 @@ class Evidence:
     def begin(
         self, view: AnomalyView, series: int, expected: tuple[NDArray[np.float64], NDArray[np.float64]] | None
     ) -> dict[str, Any]:
-        """Return the evidence of an anomaly that opens, for JSON."""
+        """Return the evidence of an anomaly that opens, for JSON, as far as it is at hand: nothing is read for it."""
         onset_us = min((blame.onset_us for blame in view.blames if blame.onset_us), default=view.opened_us)
         earlier = [one for one in self._snapshots if one.time_us <= onset_us]
         base = earlier[-1] if earlier else next(iter(self._snapshots), None)
@@ -144,12 +153,38 @@ class Evidence:
             for probe in self._probes()
             if probe.scope in ("all", f"pid:{view.pid}", f"target:{view.target}")
         )
-        threads = proc.thread_times(view.pid, MOST_THREADS)
-        self._open[view.number] = _Open(series, view.pid, onset_us, wall.now_us(), base, before, threads, known)
+        self._open[view.number] = _Open(
+            series,
+            view.pid,
+            onset_us,
+            base.part(series, known) if base is not None else None,
+            before.part(series, known) if before is not None else None,
+            known,
+        )
         return {**self._rows(series, expected), **self._changed(view.number)}
 
+    async def look(self, numbers: Iterable[int]) -> None:
+        """Read for these anomalies what the kernel knows of them now, in a thread, unless that was done just now.
+
+        Raises
+        ------
+        OSError, OsdetectorError
+            If that can't be read.
+        """
+        # once for all of them; the table is read as a whole, and whoever reads it may have to wait for a tick
+        async with self._looking:
+            opened = [self._open[number] for number in numbers if number in self._open]
+            if not opened:
+                return
+            if self._newest is None or wall.now_us() - self._newest.time_us >= FRESH_US:
+                totals = await asyncio.to_thread(self._calls.syscall_totals)
+                self._newest = _Snapshot(wall.now_us(), totals, {})
+            for one in opened:
+                if wall.now_us() - one.busiest_us >= FRESH_US:
+                    await asyncio.to_thread(_look_at_threads, one)
+
     def refreshed(self, number: int, old: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the evidence of an anomaly with what is known by now, as long as it is open."""
+        """Return the evidence of an anomaly with what is known since the last look, as long as it is open."""
         return {**old, **self._changed(number)} if number in self._open else dict(old)
 
     def end(self, number: int) -> None:
@@ -172,34 +207,24 @@ class Evidence:
     def _changed(self, number: int) -> dict[str, Any]:
         """Return what changed with an anomaly."""
         one, now_us = self._open[number], wall.now_us()
-        if one.gathered is not None and now_us - one.fresh_us < FRESH_US:
-            return one.gathered
-        base_us = one.base.time_us if one.base is not None else one.onset_us
-        # without an earlier time there is nothing to compare with
-        before_s = (base_us - one.before.time_us) / 1e6 if one.before is not None else 0.0
-        spans = {"during_s": (now_us - base_us) / 1e6, "before_s": before_s}
-        # what a process that has ended told last stays
-        old = one.gathered or {}
-        syscalls, threads = self._syscalls(one), self._threads(one, now_us)
-        one.gathered = {
-            "syscalls": {**spans, "calls": syscalls} if syscalls is not None else old.get("syscalls", {}),
-            "functions": {**spans, "calls": self._functions(one)},
-            "threads": threads or old.get("threads", []),
-            "happenings": [
-                asdict(each) for each in self._happenings.between(one.onset_us - AROUND_US, now_us + AROUND_US)
-            ][-MOST_HAPPENINGS:],
+        around = self._happenings.between(one.onset_us - AROUND_US, now_us + AROUND_US)
+        return {
+            "syscalls": self._syscalls(one),
+            "functions": {**_spans(one, now_us), "calls": self._functions(one)},
+            "threads": one.busiest,
+            "happenings": [asdict(each) for each in around][-MOST_HAPPENINGS:],
         }
-        one.fresh_us = now_us
-        return one.gathered
 
-    def _syscalls(self, one: _Open) -> list[dict[str, Any]] | None:
-        try:
-            now = {call.name: (call.count, call.errors, call.total_ns) for call in self._calls.syscalls(one.series)}
-        except NoSuchTarget:
-            return None
-        base = one.base.of(one.series) if one.base is not None else {}
-        before = one.before.of(one.series) if one.before is not None else base
-        return [{"name": name, **_difference(total, base.get(name), before.get(name))} for name, total in now.items()]
+    def _syscalls(self, one: _Open) -> dict[str, Any]:
+        # of a process that has ended, the newest snapshot that has it, or what was told last
+        for seen in (self._newest, *reversed(self._snapshots)):
+            if seen is not None and seen.time_us >= one.told_us and (now := seen.of(one.series)):
+                base = one.base.of(one.series) if one.base is not None else {}
+                before = one.before.of(one.series) if one.before is not None else base
+                calls = [{"name": name, **_difference(now[name], base.get(name), before.get(name))} for name in now]
+                one.syscalls, one.told_us = {**_spans(one, seen.time_us), "calls": calls}, seen.time_us
+                break
+        return one.syscalls
 
     def _functions(self, one: _Open) -> list[dict[str, Any]]:
         base = one.base.probes if one.base is not None else {}
@@ -211,22 +236,35 @@ class Evidence:
                 out.append({"name": location, **_difference(_total(now), *was)})
         return out
 
-    def _threads(self, one: _Open, now_us: int) -> list[dict[str, Any]]:
-        """Return the threads that were longest on a CPU since the alarm, with their shares of one."""
-        seconds = (now_us - one.begun_us) / 1e6
-        if seconds <= 0:
-            return []
-        now = proc.thread_times(one.pid, MOST_THREADS)
-        # a thread that is new has all of its time from since then
-        share = {tid: (ns - one.threads.get(tid, 0)) / 1e9 / seconds for tid, ns in now.items()}
-        busiest = sorted(share, key=lambda tid: -share[tid])[:BUSIEST]
-        return [{"tid": tid, "name": proc.thread_name(one.pid, tid), "cpu": share[tid]} for tid in busiest]
-
     def _counted(self) -> dict[int, tuple[str, int, float]]:
         return {
             probe.number: (probe.location, probe.calls, probe.calls * probe.mean_s if probe.mean_s > 0 else 0.0)
             for probe in self._probes()
         }
+
+
+def _spans(one: _Open, now_us: int) -> dict[str, float]:
+    base_us = one.base.time_us if one.base is not None else one.onset_us
+    # without an earlier time there is nothing to compare with
+    before_s = (base_us - one.before.time_us) / 1e6 if one.before is not None else 0.0
+    return {"during_s": max(0.0, (now_us - base_us) / 1e6), "before_s": before_s}
+
+
+def _look_at_threads(one: _Open) -> None:
+    """Note the threads that were longest on a CPU since the first look, with their shares of one."""
+    now, now_us = proc.thread_times(one.pid, MOST_THREADS), wall.now_us()
+    if not one.begun_us:
+        one.threads, one.begun_us = now, now_us
+        return
+    seconds = (now_us - one.begun_us) / 1e6
+    # what a process that has ended told last stays
+    if not now or seconds <= 0:
+        return
+    # a thread that is new has all of its time from since then
+    share = {tid: (ns - one.threads.get(tid, 0)) / 1e9 / seconds for tid, ns in now.items()}
+    busiest = sorted(share, key=lambda tid: -share[tid])[:BUSIEST]
+    one.busiest = [{"tid": tid, "name": proc.thread_name(one.pid, tid), "cpu": share[tid]} for tid in busiest]
+    one.busiest_us = now_us
 
 
 def _total(counted: Sequence[Any]) -> tuple[int, int, int]:

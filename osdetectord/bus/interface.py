@@ -488,9 +488,9 @@ class Manager(Interface[Whole]):
         return Encoded(body.series(await self._core.series(number, metrics, since_us, max_points)))
 
     @reads
-    def GetEvidence(self, anomaly: ObjectPath) -> Fd:
+    async def GetEvidence(self, anomaly: ObjectPath) -> Fd:
         """Return a sealed memory file with JSON."""
-        return sealed_file(self._core.evidence(number_at(anomaly, ANOMALIES)))
+        return sealed_file(await self._core.evidence(number_at(anomaly, ANOMALIES)))
 
     @changes
     async def Mute(self, target: ObjectPath, seconds: Uint64, *, asked_by: Caller) -> None:

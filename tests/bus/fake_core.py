@@ -283,7 +283,7 @@ class FakeCore:
         self.target(target)
         return {metric: ([START_US, START_US + 1], [0.5, float("nan")]) for metric in metrics}
 
-    def evidence(self, anomaly: int) -> bytes:
+    async def evidence(self, anomaly: int) -> bytes:
         self.anomaly(anomaly)
         return b'{"anomaly": %d}' % anomaly
 

@@ -1,9 +1,11 @@
 """Each episode becomes one anomaly, told once when it begins and once when it ends."""
 
+import asyncio
 import json
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from osdetectord import wall
 from osdetectord.anomalies import Anomalies
@@ -40,9 +42,13 @@ class Gathered:
         self.open[view.number] = [997]
         return {"rows": [997], "series": series, "expected": expected}
 
+    async def look(self, numbers):
+        for number in numbers:
+            if number in self.open:
+                self.open[number].append(1009)
+
     def refreshed(self, number, old):
         if number in self.open:
-            self.open[number].append(1009)
             return {**old, "rows": self.open[number]}
         return old
 
@@ -77,17 +83,19 @@ def test_an_episode_is_told_when_it_opens_and_when_it_closes_and_not_between(all
     ]
     view = anomalies.get(1)
     assert (view.state, view.score, view.spec, view.pid, view.comm) == ("closed", 5.0, "pid:42", 42, "redis")
+    asyncio.run(anomalies.complete())
     assert json.loads(history.evidence(1))["rows"] == [997, 1009]
 
 
 def test_the_evidence_of_an_open_anomaly_is_what_is_known_now_and_of_a_closed_one_what_was_known_at_its_end(all_of_it):
     anomalies, say, _, _, _, _ = all_of_it
     say()
-    assert json.loads(anomalies.evidence(1))["rows"] == [997, 1009]
-    assert json.loads(anomalies.evidence(1))["rows"] == [997, 1009, 1009]
+    assert json.loads(asyncio.run(anomalies.evidence(1)))["rows"] == [997, 1009]
+    assert json.loads(asyncio.run(anomalies.evidence(1)))["rows"] == [997, 1009, 1009]
     say(phase=Phase.CLOSED)
+    asyncio.run(anomalies.complete())
     for _ in range(2):
-        found = json.loads(anomalies.evidence(1))
+        found = json.loads(asyncio.run(anomalies.evidence(1)))
         assert (found["rows"], found["series"], found["anomaly"]["state"]) == ([997] + [1009] * 3, 30, "closed")
 
 
@@ -139,3 +147,23 @@ def test_numbers_go_on_where_the_history_ends(all_of_it):
     member = Member(31, Process(43, 1), "redis", "program", 0.0)
     again.heard(replace(EPISODE, series=31), member, Target(8, parse_spec("43"), 0, True, True), None)
     assert again.get(2).target == 8
+
+
+def test_an_anomaly_is_told_though_its_evidence_can_neither_be_gathered_nor_read(all_of_it, monkeypatch):
+    anomalies, say, records, heard, history, _ = all_of_it
+
+    def broken(*_):
+        raise OSError("it broke")
+
+    monkeypatch.setattr(Gathered, "begin", broken)
+    monkeypatch.setattr(Gathered, "look", broken)
+    monkeypatch.setattr(history, "evidence", broken)
+    with capture_logs() as logs:
+        say()
+        asyncio.run(anomalies.complete())
+        assert asyncio.run(anomalies.evidence(1)) == b""
+        anomalies.ended(30, "process ended")
+        asyncio.run(anomalies.complete())
+    assert [entry.fields["MESSAGE_ID"] for entry in records] == [ANOMALY_OPENED, ANOMALY_CLOSED]
+    assert [name for name, _, _ in heard.calls] == ["anomaly_opened", "anomaly_closed"]
+    assert [entry["log_level"] for entry in logs] == ["error"] * 7 and anomalies.get(1).state == "closed"

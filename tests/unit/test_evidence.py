@@ -1,5 +1,6 @@
 """Evidence tells what changed with an anomaly: calls in it against calls before it, threads, and what happened."""
 
+import asyncio
 import os
 import threading
 import time
@@ -10,9 +11,8 @@ import pytest
 
 from osdetectord import proc, wall
 from osdetectord.collectors.syscall_names import number_of
-from osdetectord.collectors.syscalls import EACH, SyscallTotal
+from osdetectord.collectors.syscalls import EACH
 from osdetectord.core import AnomalyView, BlameView, ProbeView
-from osdetectord.errors import NoSuchTarget
 from osdetectord.evidence import ROWS, Evidence
 from osdetectord.happenings import Happenings
 from osdetectord.metric import Kind, Metric
@@ -31,14 +31,12 @@ class Kernel:
     def __init__(self):
         self.now = {}
         self.gone = False
-
-    def syscalls(self, series):
-        if self.gone:
-            raise NoSuchTarget(f"no series {series}")
-        return tuple(SyscallTotal(number_of(name), name, *values, 7) for name, values in self.now.items())
+        self.reads = 0
 
     def syscall_totals(self):
-        rows = [(SERIES, number_of(name), *values) for name, values in self.now.items()]
+        self.reads += 1
+        now = {} if self.gone else self.now
+        rows = [(SERIES, number_of(name), *values) for name, values in now.items()]
         return np.array([*rows, (SERIES + 1, number_of("read"), 10**6, 0, 0)], EACH)
 
 
@@ -59,6 +57,12 @@ def all_of_it():
     return kernel, probes, happenings, Evidence(kernel, lambda: probes, happenings)
 
 
+def looked(evidence, old):
+    """The evidence after a look at the kernel."""
+    asyncio.run(evidence.look([4]))
+    return evidence.refreshed(4, old)
+
+
 def call(found, name):
     return next(row for row in found["calls"] if row["name"] == name)
 
@@ -72,7 +76,7 @@ def test_system_calls_are_told_in_the_episode_and_before_it(all_of_it):
     evidence.note(now - 12 * S, kernel.syscall_totals())
     kernel.now = {"write": (1000, 2, 5000), "fsync": (3, 0, 9_000_000)}
     evidence.note(now - 2 * S, kernel.syscall_totals())
-    found = evidence.begin(an_anomaly(now - 10 * S), SERIES, None)["syscalls"]
+    found = looked(evidence, evidence.begin(an_anomaly(now - 10 * S), SERIES, None))["syscalls"]
     assert (found["before_s"], found["during_s"]) == (48.0, pytest.approx(12.0, abs=5))
     assert call(found, "write") == {
         "name": "write", "count": 803, "errors": 0, "total_ns": 2000,
@@ -84,7 +88,8 @@ def test_system_calls_are_told_in_the_episode_and_before_it(all_of_it):
 def test_without_an_earlier_look_there_is_nothing_to_compare_with(all_of_it):
     kernel, _, _, evidence = all_of_it
     kernel.now = {"write": (100, 0, 1000)}
-    assert evidence.begin(an_anomaly(wall.now_us()), SERIES, None)["syscalls"]["before_s"] == 0.0
+    first = evidence.begin(an_anomaly(wall.now_us()), SERIES, None)
+    assert first["syscalls"] == {} and looked(evidence, first)["syscalls"]["before_s"] == 0.0
 
 
 def test_what_is_known_grows_while_it_is_open_and_stays_when_the_process_is_gone(all_of_it, monkeypatch):
@@ -96,10 +101,11 @@ def test_what_is_known_grows_while_it_is_open_and_stays_when_the_process_is_gone
     assert call(first["syscalls"], "write")["count"] == 0
     kernel.now = {"write": (1109, 0, 0)}
     monkeypatch.setattr(wall, "now_us", lambda: now + 3 * S)
-    assert call(evidence.refreshed(4, first)["syscalls"], "write")["count"] == 1009
+    assert call(looked(evidence, first)["syscalls"], "write")["count"] == 1009
     kernel.gone = True
     monkeypatch.setattr(wall, "now_us", lambda: now + 9 * S)
-    assert call(evidence.refreshed(4, first)["syscalls"], "write")["count"] == 1009
+    found = looked(evidence, first)["syscalls"]
+    assert call(found, "write")["count"] == 1009 and found["during_s"] == 8.0
     evidence.end(4)
     assert evidence.refreshed(4, first) == first
 
@@ -125,15 +131,15 @@ def test_the_busiest_thread_is_told_by_its_name(all_of_it):
         while not stop.is_set():
             pass
 
-    first = evidence.begin(an_anomaly(wall.now_us(), os.getpid()), SERIES, None)
+    first = looked(evidence, evidence.begin(an_anomaly(wall.now_us(), os.getpid()), SERIES, None))
+    assert first["threads"] == []
     thread = threading.Thread(target=spin)
     thread.start()
     try:
         deadline = time.monotonic() + 60
         while proc.thread_times(os.getpid(), 512).get(thread.native_id, 0) < 5e8 and time.monotonic() < deadline:
             time.sleep(0.1)
-        evidence._open[4].fresh_us = 0
-        busiest = evidence.refreshed(4, first)["threads"][0]
+        busiest = looked(evidence, first)["threads"][0]
     finally:
         stop.set()
         thread.join()
@@ -164,3 +170,28 @@ def test_what_happened_around_it_is_told_and_what_is_alike_counted(all_of_it):
     assert [(one["what"], one["target"], one["count"], one["pid"]) for one in found] == [
         ("sh", 7, 11, 110), ("sh", 8, 11, 510), ("sh", 7, 1, 900),
     ]  # fmt: skip
+
+
+def test_the_kernel_is_asked_once_for_all_that_open_and_never_as_they_open(all_of_it):
+    kernel, _, _, evidence = all_of_it
+    now = wall.now_us()
+    kernel.now = {"write": (100, 0, 0)}
+    for number in range(4, 15):
+        evidence.begin(replace(an_anomaly(now), number=number), SERIES, None)
+    assert kernel.reads == 0
+    asyncio.run(evidence.look(range(4, 15)))
+    asyncio.run(evidence.look(range(4, 15)))
+    assert kernel.reads == 1
+
+
+def test_an_open_anomaly_holds_the_totals_of_its_own_process_only(all_of_it):
+    kernel, probes, _, evidence = all_of_it
+    probes[:] = [a_probe(1, "pid:1", 100), a_probe(2, "pid:2", 100)]
+    now = wall.now_us()
+    kernel.now = {"write": (100, 0, 0), "read": (97, 0, 0)}
+    for at in (9, 7):
+        evidence.note(now - at * S, kernel.syscall_totals())
+    evidence.begin(an_anomaly(now), SERIES, None)
+    for held in (evidence._open[4].base, evidence._open[4].before):
+        assert held.syscalls["series"].tolist() == [SERIES] * 2 and held.syscalls.base is None
+        assert list(held.probes) == [1]
