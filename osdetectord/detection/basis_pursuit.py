@@ -45,10 +45,10 @@ class Solution:
 
 def cosine_basis(n: int) -> NDArray[np.float64]:
     """Return the orthonormal inverse DCT-II of size ``n``: ``signal = basis @ spectrum``.  Shape ``(n, n)``."""
-    time = np.arange(n)[:, None]
-    frequency = np.arange(n)[None, :]
-    basis: NDArray[np.float64] = np.cos(np.pi * (2 * time + 1) * frequency / (2 * n)) * np.sqrt(2 / n)
-    basis[:, 0] = np.sqrt(1 / n)
+    # imported here: only who asks for compressed sensing pays for it in memory
+    from scipy.fft import idct
+
+    basis: NDArray[np.float64] = idct(np.eye(n), axis=0, norm="ortho")
     return basis
 
 
