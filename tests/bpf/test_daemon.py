@@ -178,6 +178,8 @@ def told_of_it(daemon, number):
     (thread,) = explained["evidence"]["threads"]
     assert thread["tid"] == explained["pid"]
     assert "watched" in [one["kind"] for one in explained["evidence"]["happenings"]]
+    # what is expected is kept each ten seconds
+    wait_until(lambda: daemon.ask("plot", 1, "cpu.on_cpu")[0]["expected"]["high"], 30)
     (curve,) = daemon.ask("plot", 1, "cpu.on_cpu")
     assert max(curve["max"]) > max(curve["expected"]["high"]) > 0
     assert len(curve["values"]) == len(curve["times_us"]) > 60
