@@ -84,7 +84,7 @@ class SyscallCollector:
         errors = np.zeros(len(serials))
         seconds = np.zeros(len(serials) * classes)
         for keys, values in tables.batches("syscalls"):
-            found, at = _positions(serials, keys["serial"])
+            found, at = rows_of(serials, keys["serial"])
             cell = at * classes + self._kind(keys["nr"][found])
             count += np.bincount(cell, values["count"][found], len(count))
             seconds += np.bincount(cell, values["total_ns"][found] * 1e-9, len(count))
@@ -93,7 +93,7 @@ class SyscallCollector:
         _, threads = tables.read("threads")
         waiting = (threads["entered_ns"] > 0) & ~np.isin(threads["nr"], self._without_return)
         threads = threads[waiting]
-        found, at = _positions(serials, threads["serial"])
+        found, at = rows_of(serials, threads["serial"])
         since = np.maximum(tables.now_ns - threads["entered_ns"][found].astype(np.int64), 0)
         seconds += np.bincount(at * classes + self._kind(threads["nr"][found]), since * 1e-9, len(seconds))
         count = count.reshape(-1, classes)
@@ -109,7 +109,7 @@ class SyscallCollector:
         """Every system call of these processes, records of :data:`EACH`; ``serials`` are rising."""
         parts = [np.zeros(0, EACH)]
         for keys, values in tables.batches("syscalls"):
-            found, at = _positions(serials, keys["serial"])
+            found, at = rows_of(serials, keys["serial"])
             part = np.zeros(len(found), EACH)
             part["series"], part["nr"] = at, keys["nr"][found]
             for name in ("count", "errors", "total_ns"):
@@ -137,9 +137,3 @@ class SyscallCollector:
             for number, row in sums.items()
         ]
         return tuple(sorted(out, key=lambda total: (-total.total_ns, total.number)))
-
-
-def _positions(serials: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Like :func:`rows_of`, for keys that repeat: rows of ``keys`` that are wanted, and their serial's position."""
-    found, at = rows_of(serials, keys)
-    return found, at

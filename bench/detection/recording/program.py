@@ -154,6 +154,10 @@ class Program(ABC):
         """One of a victim's vices."""
         return Fault(name, lambda: self.tell(word, value), lambda: self.tell(word, 0), aftermath_s)
 
+    def rate(self, name: str, factor: float) -> Fault:
+        """A victim that makes its own load makes so many times as much."""
+        return Fault(name, lambda: self.tell("rate", factor), lambda: self.tell("rate", 1.0))
+
     def connections(self, port: int, number: int) -> Fault:
         """Clients that connect and say nothing."""
         held: list[socket.socket] = []

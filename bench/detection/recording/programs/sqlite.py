@@ -21,14 +21,11 @@ class Sqlite(Program):
         self._pid = self.python("sqlite_loop").pid
         return self._pid
 
-    def _traffic(self, name: str, factor: float) -> Fault:
-        return Fault(name, lambda: self.tell("rate", factor), lambda: self.tell("rate", 1.0))
-
     def faults(self) -> Sequence[Fault]:
         return [
             self.hang(self._pid),
-            self._traffic("traffic_drop", 0.0),
-            self._traffic("traffic_half", 0.35),
+            self.rate("traffic_drop", 0.0),
+            self.rate("traffic_half", 0.35),
             self.helper("lock_held", "/usr/bin/python3", "-c", HOLD, self.room / "records"),
             self.vice("slow_queries", "scan", 0.5),
             self.vice("checkpoint_storm", "checkpoint", 1),

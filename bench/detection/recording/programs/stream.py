@@ -14,14 +14,11 @@ class Stream(Program):
         self._pid = self.python("stream").pid
         return self._pid
 
-    def _traffic(self, name: str, factor: float) -> Fault:
-        return Fault(name, lambda: self.tell("rate", factor), lambda: self.tell("rate", 1.0))
-
     def faults(self) -> Sequence[Fault]:
         return [
             self.hang(self._pid),
-            self._traffic("traffic_drop", 0.0),
-            self._traffic("traffic_half", 0.35),
+            self.rate("traffic_drop", 0.0),
+            self.rate("traffic_half", 0.35),
             self.vice("busy_loop", "hog", 50),
             self.vice("memory_leak", "leak", 1500, LONG_AFTERMATH_S),
             self.vice("descriptor_leak", "fd", 10, LONG_AFTERMATH_S),
