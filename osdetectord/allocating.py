@@ -5,38 +5,26 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import Any
 
-from osdetectord import record, wall
+from osdetectord import wall
 from osdetectord.core import AllocationsView, Caller, HeldView, PriceView, StackView
-from osdetectord.errors import (
-    BudgetExceeded,
-    InvalidArgument,
-    NoSuchProcess,
-    NoSuchSymbol,
-    NoSuchTarget,
-    OsdetectorError,
-    TooManyTargets,
-    Unsupported,
-)
-from osdetectord.instruments import Listener, Processes
+from osdetectord.errors import NoSuchSymbol, NoSuchTarget, OsdetectorError, TooManyTargets, Unsupported
 from osdetectord.logger import get_logger
 from osdetectord.measured import HeldSamples, Measured
 from osdetectord.probing import allocations as probing
 from osdetectord.probing.allocations import DEFAULT_BUDGET
-from osdetectord.probing.probes import Detached
 from osdetectord.process import Process, ProcessInfo
 from osdetectord.record import Record
-from osdetectord.sampler import Exited, ProcessSeries, Tick
+from osdetectord.sharing import Processes
+from osdetectord.tending import Attached, Listener, Look, News, Tending, budget_of, only_one
 
 PERIOD_S = 0.5
 """How often counts are taken, processes followed and budgets judged."""
-TOLD_EVERY = 2
-"""Periods between two changes of numbers that the bus is told; changes of state are told at once."""
 MAX_WATCHED = 64
 MAX_BUDGET = 10_000_000
 RETRY_NS, RETRY_MAX_NS = 500_000_000, 60_000_000_000
@@ -57,31 +45,26 @@ class _Trouble:
 
 
 @dataclass(slots=True)
-class _Watched:
+class _Watched(Attached):
     """The allocations of some processes."""
 
     number: int
-    scope: str
-    target: int
     library: str
     budget: int
-    since_us: int
-    lost_before: int
-    pids: set[int]
-    series: set[int]
-    """What is watched for its sake."""
     owners: dict[int, int] = field(default_factory=dict)
     """Numbers by pid, as those have them who count."""
     troubles: dict[int, _Trouble] = field(default_factory=dict)
     held: dict[int, probing.AllocationView] = field(default_factory=dict)
     counts: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=round(2 / PERIOD_S) + 1))
     """When how many had been allocated and freed."""
-    told: AllocationsView | None = None
-    ended: bool = False
 
     @property
     def name(self) -> str:
         return f"allocations {self.number}"
+
+    @property
+    def numbers(self) -> Collection[int]:
+        return self.owners.values()
 
     def counted(self, at_ns: int) -> None:
         """Note what has been counted up to now."""
@@ -126,45 +109,28 @@ class _Watched:
         )
 
 
-@dataclass(slots=True)
-class _News:
-    """What the collectors found since the last look."""
-
-    execed: list[ProcessSeries] = field(default_factory=list)
-    exited: list[Exited] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Look(Look):
     """What another thread brings back: how it is with each process, by number and pid."""
 
-    at_ns: int
-    detached: Sequence[Detached]
     owners: Mapping[int, dict[int, int]]
     troubles: Mapping[int, dict[int, _Trouble]]
     held: Mapping[int, probing.AllocationView]
-    lost: Mapping[str, int]
 
 
-class Allocating:
+class Allocating(Tending[_Watched, AllocationsView]):
     """All allocations that are watched; see :class:`osdetectord.core.Allocations` for what the bus may ask.
-
-    Attaching and reading take milliseconds: they are done in other threads, one at a time, and what the bus reads
-    meanwhile is what the last look found.
 
     Parameters
     ----------
     manager
         Attaches and counts.
-    processes
-        Keeps processes watched, so that their executions and ends are told.
-    members
-        Pids of a target's processes, with those of its children or without.  Raises NoSuchTarget.
-    bus
-        Is told what changes.
-    tell
-        Takes records for the journal.
+    processes, members, bus, tell
+        As for :class:`Tending`.
     """
+
+    kind, failed = "allocations", "counting allocations failed"
+    pause_s, told_every = PERIOD_S, 2
 
     def __init__(
         self,
@@ -174,46 +140,11 @@ class Allocating:
         bus: Listener,
         tell: Callable[[Record], None],
     ) -> None:
-        self._manager, self._processes, self._members = manager, processes, members
-        self._bus, self._tell = bus, tell
-        self._all: dict[int, _Watched] = {}
-        self._adding: set[int] = set()
+        super().__init__(processes, members, bus, tell)
+        self._manager = manager
         self._next = 1
-        self._news = _News()
-        self._causes: Mapping[str, int] = {}
         self._price: PriceView | None = None
-        self._one = asyncio.Lock()
-        self._needed = asyncio.Event()
-        self._looks = 0
         self._samples = HeldSamples()
-
-    # ---- life
-
-    async def run(self) -> None:
-        """Count and follow processes for as long as any allocations are watched."""
-        while True:
-            await self._needed.wait()
-            await asyncio.sleep(PERIOD_S)
-            async with self._one:
-                try:
-                    await self._step()
-                except Exception:  # one bad look must not end all
-                    logger.error("counting allocations failed", exc_info=True)
-
-    def ticked(self, tick: Tick) -> None:
-        """Note what the collectors found."""
-        if self._all or self._one.locked():
-            self._news.execed += tick.execed
-            self._news.exited += tick.exited
-
-    def target_removed(self, target: int) -> None:
-        """End what was for the processes of a target."""
-        for watched in self._all.values():
-            watched.ended |= watched.target == target
-
-    def holds(self, series: int) -> bool:
-        """Return whether a process is watched for the sake of its allocations."""
-        return series in self._adding or any(series in watched.series for watched in self._all.values())
 
     def measured(self) -> list[Measured]:
         """Return what each process holds now."""
@@ -229,13 +160,9 @@ class Allocating:
 
     # ---- asked by the bus
 
-    def views(self) -> Sequence[AllocationsView]:
-        """Return all, by number."""
-        return [self._view(watched) for watched in self._all.values()]
-
     def get(self, number: int) -> AllocationsView:
         """Return one."""
-        return self._view(self._watched(number))
+        return self._view(self._get(number))
 
     async def price(self, asked_by: Caller) -> PriceView:
         """Measure what watching costs here."""
@@ -246,9 +173,7 @@ class Allocating:
 
     async def add(self, options: Mapping[str, Any], asked_by: Caller) -> int:
         """Watch the allocations of a process, or of a target's."""
-        budget = int(options.get("budget", DEFAULT_BUDGET))
-        if budget > MAX_BUDGET:
-            raise BudgetExceeded(f"budget of {budget} calls per second, at most {MAX_BUDGET} are allowed")
+        budget = budget_of(options, DEFAULT_BUDGET, MAX_BUDGET)
         async with self._one:
             if len(self._all) >= MAX_WATCHED:
                 raise TooManyTargets(f"allocations are watched {MAX_WATCHED} times already")
@@ -263,7 +188,7 @@ class Allocating:
                     library=str(options.get("library", "")),
                     budget=budget,
                     since_us=wall.now_us(),
-                    lost_before=sum(self._causes.values()),
+                    lost_before=self._lost_so_far(),
                     pids=set(pids),
                     series=set(self._adding),
                 )
@@ -272,54 +197,31 @@ class Allocating:
                 self._all[watched.number] = watched
             finally:
                 self._let_go(self._adding)
-            self._needed.set()
             logger.info("%s of %s, asked by uid %d", watched.name, scope, asked_by.uid)
-            watched.told = self._view(watched)
-            self._bus.instrument_added(watched.told)
+            self._added(watched.number)
             return watched.number
-
-    async def remove(self, number: int, asked_by: Caller) -> None:
-        """Watch them no more."""
-        async with self._one:
-            watched = self._watched(number)
-            logger.info("%s is removed, asked by uid %d", watched.name, asked_by.uid)
-            watched.ended = True
-            await self._step()
 
     async def top(self, number: int, count: int) -> Sequence[StackView]:
         """Return who allocated what is outstanding."""
         async with self._one:
-            owners = dict(self._watched(number).owners)
+            owners = dict(self._get(number).owners)
             found = await asyncio.to_thread(self._tops, owners, count)
         return sorted(found, key=lambda stack: -stack.bytes)[:count]
 
-    def lost(self) -> Mapping[str, int]:
-        """Return what was lost up to the last look, by cause."""
-        return self._causes
-
     # ---- within
 
-    def _watched(self, number: int) -> _Watched:
-        watched = self._all.get(number)
-        if watched is None:
-            raise NoSuchTarget(f"no allocations {number}")
-        return watched
+    def _view(self, one: _Watched) -> AllocationsView:
+        return one.view(self._lost_so_far(), self._price)
 
-    def _view(self, watched: _Watched) -> AllocationsView:
-        return watched.view(sum(self._causes.values()), self._price)
+    def _vital(self, view: AllocationsView) -> object:
+        return view.state, {each.pid: each.trouble for each in view.processes}
 
     def _scope(self, options: Mapping[str, Any]) -> tuple[str, int, Sequence[int]]:
-        named = [key for key in ("target", "pid") if options.get(key)]
-        if len(named) != 1:
-            said = f"{' and '.join(named)} are given" if named else "nobody is named"
-            raise InvalidArgument(f"whose allocations: {said}, expected target or pid")
-        value = int(options[named[0]])
-        if named == ["pid"]:
+        key = only_one(options, ("target", "pid"), "whose allocations", "target or pid")
+        value = int(options[key])
+        if key == "pid":
             return f"pid:{value}", 0, (value,)
-        pids = self._members(value, True)
-        if not pids:
-            raise NoSuchProcess(f"target {value} has no process now")
-        return f"target:{value}", value, pids
+        return f"target:{value}", value, self._pids_of(value, True)
 
     def _attach_first(self, watched: _Watched) -> None:
         """Attach to each process; raises what went wrong with the first where it could be done with none."""
@@ -346,10 +248,7 @@ class Allocating:
             why = error.strerror or str(error)
             raise Unsupported(f"the allocator of process {pid} can't be probed: {why}") from None
 
-    async def _step(self) -> None:
-        """Look once, and take in what was found."""
-        idle = not self._all
-        news, self._news = self._news, _News()
+    async def _look(self, news: News) -> Look:
         for watched in self._all.values():
             self._take_in(watched, news)
         wanted = [
@@ -357,25 +256,15 @@ class Allocating:
             for watched in self._all.values()
         ]
         known_troubles = {watched.number: dict(watched.troubles) for watched in self._all.values()}
-        execed = [each.info for each in news.execed]
-        look = await asyncio.to_thread(self._look, wanted, known_troubles, execed, [end.process for end in news.exited])
-        self._causes = look.lost
+        execed, exited = [each.info for each in news.execed], [end.process for end in news.exited]
+        look = await asyncio.to_thread(self._follow, wanted, known_troubles, execed, exited)
         for watched in self._all.values():
             watched.owners, watched.troubles = look.owners[watched.number], look.troubles[watched.number]
             watched.held = {pid: look.held[owner] for pid, owner in watched.owners.items() if owner in look.held}
             watched.counted(look.at_ns)
-        for one in look.detached:
-            for watched in self._all.values():
-                if one.number in watched.owners.values():
-                    self._tell(record.over_budget(watched.name, one.location, watched.scope, one.rate, one.budget))
-        self._looks += 1
-        self._tell_changes()
-        for number in [number for number, watched in self._all.items() if watched.ended]:
-            await self._remove(number)
-        if idle and not self._all:
-            self._needed.clear()
+        return look
 
-    def _take_in(self, watched: _Watched, news: _News) -> None:
+    def _take_in(self, watched: _Watched, news: News) -> None:
         """Follow processes."""
         if watched.target:
             try:
@@ -388,7 +277,7 @@ class Allocating:
                 watched.series.discard(end.series)
                 watched.ended = True
 
-    def _look(
+    def _follow(
         self,
         wanted: Sequence[tuple[int, frozenset[int], str, int, dict[int, int]]],
         known_troubles: Mapping[int, dict[int, _Trouble]],
@@ -420,7 +309,7 @@ class Allocating:
                 except OsdetectorError as error:
                     delay_ns = min(2 * known[pid].delay_ns, RETRY_MAX_NS) if pid in known else RETRY_NS
                     wrong[pid] = _Trouble(str(error), now_ns + delay_ns, delay_ns)
-        return _Look(now_ns, detached, owners, troubles, dict(self._manager.list()), self._manager.lost())
+        return _Look(now_ns, detached, self._manager.lost(), owners, troubles, dict(self._manager.list()))
 
     def _tops(self, owners: Mapping[int, int], count: int) -> list[StackView]:
         found = []
@@ -429,29 +318,10 @@ class Allocating:
             found += [StackView(pid, stack.bytes, stack.count, stack.frames) for stack in stacks]
         return found
 
-    def _tell_changes(self) -> None:
-        for watched in self._all.values():
-            view, told = self._view(watched), watched.told
-            if told is None or view == told:
-                continue
-            who, before = ({each.pid: each.trouble for each in either.processes} for either in (view, told))
-            if (view.state, who) != (told.state, before) or self._looks % TOLD_EVERY == 0:
-                watched.told = view
-                self._bus.instrument_changed(view)
-
-    async def _remove(self, number: int) -> None:
-        watched = self._all[number]
-        for owner in watched.owners.values():
+    async def _detach(self, number: int, one: _Watched) -> None:
+        for owner in one.owners.values():
             with suppress(NoSuchTarget):
                 await asyncio.to_thread(self._manager.remove, owner)
-        view = self._view(watched)
-        del self._all[number]
-        self._samples.forget(number, ())
-        self._let_go(watched.series)
-        self._bus.instrument_removed(view)
 
-    def _let_go(self, series: set[int]) -> None:
-        """Watch no longer what nobody else wants."""
-        gone = list(series)
-        series.clear()
-        self._processes.remove_all([one for one in gone if not self.holds(one)])
+    def _forget(self, number: int, one: _Watched) -> None:
+        self._samples.forget(number, ())

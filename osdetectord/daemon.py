@@ -28,7 +28,7 @@ from osdetectord.evidence import Evidence
 from osdetectord.happenings import Happenings
 from osdetectord.history import PARTS, History, split
 from osdetectord.inside import Inside
-from osdetectord.instruments import Instruments, Share
+from osdetectord.instruments import Instruments
 from osdetectord.journal import Journal
 from osdetectord.keeping import Keeping
 from osdetectord.logger import get_logger
@@ -46,6 +46,7 @@ from osdetectord.recording import Recording
 from osdetectord.remembering import Remembering
 from osdetectord.sample import Frame
 from osdetectord.sampler import Exited, Sampler, Tick
+from osdetectord.sharing import Share
 from osdetectord.target import SpecKind
 from osdetectord.ticker import Ticker
 from osdetectord.verdict import EvidenceState, Verdict

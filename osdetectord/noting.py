@@ -5,7 +5,7 @@ from __future__ import annotations
 from osdetectord import wall
 from osdetectord.core import Instrument, ProbeView, TraceView
 from osdetectord.happenings import Happenings
-from osdetectord.instruments import Listener
+from osdetectord.tending import Listener
 
 
 class Noting:

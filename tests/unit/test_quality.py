@@ -80,6 +80,8 @@ FLOORS = {
     "osdetectord.ticker": 4,
     "osdetectord.watching": 4,
     "osdetectord.follower": 3,
+    "osdetectord.sharing": 4,
+    "osdetectord.tending": 4,
     "osdetectord.instruments": 4,
     "osdetectord.allocating": 4,
     "osdetectord.inside": 4,
