@@ -13,6 +13,7 @@ from osdetectord.history import History
 from osdetectord.logger import get_logger
 from osdetectord.recording import Recording
 from osdetectord.thinning import STEPS
+from osdetectord.trouble import Trouble
 from osdetectord.watching import Watching
 
 WRITE_S = 2.0
@@ -40,7 +41,9 @@ class Keeping:
     def __init__(self, history: History, recording: Recording | None, disk: Executor) -> None:
         self._history, self._recording, self._disk = history, recording, disk
         self._expected_us = 0
-        self._trouble = self._unwritten = False
+        self._hanging = Trouble("the disk takes the history again")
+        self._unwritten = Trouble("the history is written again")
+        self._unrecorded = Trouble("the CSV files are written again")
         self._reading = asyncio.Lock()
         self._chore: Future[None] | None = None
         self._anomalies: Future[None] | None = None
@@ -64,11 +67,10 @@ class Keeping:
         """Have the disk's executor write what waits and make it fewer; says so once when the disk hangs."""
         if self._chore is not None and not self._chore.done():
             self._missed += 1
-            if self._missed == HANGS_AFTER:
-                logger.error("the disk has not taken the history yet; collection goes on")
+            if self._missed >= HANGS_AFTER:
+                self._hanging.met("the disk has not taken the history yet; collection goes on")
             return
-        if self._missed >= HANGS_AFTER:
-            logger.info("the disk takes the history again")
+        self._hanging.passed()
         self._missed = 0
         self._chore = self._disk.submit(self._carry, config)
 
@@ -112,22 +114,17 @@ class Keeping:
             self._history.flush()
             self._history.thin(wall.now_us(), config.history_s, config.history_days * 86_400.0, config.history_bytes)
         except OSError as error:
-            if not self._trouble:
-                logger.error("%s; collection goes on", error)
-            self._trouble = True
+            self._unwritten.met("%s; collection goes on", error)
         else:
-            if self._trouble:
-                logger.info("the history is written again")
-            self._trouble = False
+            self._unwritten.passed()
         try:
             if self._recording:
                 self._recording.flush(config.csv_bytes)
         except OSError as error:
-            if not self._unwritten:
-                logger.error("%s: %s; collection goes on", error.filename or "csv", (error.strerror or "").lower())
-            self._unwritten = True
+            why = (error.strerror or "").lower()
+            self._unrecorded.met("%s: %s; collection goes on", error.filename or "csv", why)
         else:
-            self._unwritten = False
+            self._unrecorded.passed()
         try:
             self._history.checkpoint()
         except OSError as error:

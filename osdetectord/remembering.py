@@ -10,6 +10,7 @@ from osdetectord import record, state_file, wall
 from osdetectord.errors import OsdetectorError
 from osdetectord.logger import get_logger
 from osdetectord.record import Record
+from osdetectord.trouble import Trouble
 from osdetectord.watching import Watching
 
 WATCHES = "watches.json"
@@ -37,7 +38,7 @@ class Remembering:
     ) -> None:
         self._path = directory / WATCHES if directory else None
         self._watching, self._disk, self._tell = watching, disk, tell
-        self._trouble = False
+        self._unsaved = Trouble("the watches are saved again")
 
     async def restore(self) -> None:
         """Watch again what was watched, and say for how long nobody did."""
@@ -78,10 +79,6 @@ class Remembering:
         try:
             state_file.write(path, value)
         except OSError as error:
-            if not self._trouble:
-                logger.error("the watches can't be saved in %s: %s", path.parent, error.strerror)
-            self._trouble = True
+            self._unsaved.met("the watches can't be saved in %s: %s", path.parent, error.strerror)
         else:
-            if self._trouble:
-                logger.info("the watches are saved again")
-            self._trouble = False
+            self._unsaved.passed()

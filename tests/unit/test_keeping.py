@@ -13,6 +13,8 @@ from osdetectord.config import Config
 from osdetectord.core import AnomalyView
 from osdetectord.history import History
 from osdetectord.keeping import Keeping
+from osdetectord.process import Process
+from osdetectord.recording import Recording
 from osdetectord.target import parse_spec
 from osdetectord.watching import Target
 
@@ -86,6 +88,21 @@ def test_a_disk_that_takes_nothing_is_said_once_and_once_when_it_takes_again(dis
             wait_for(disk)
     assert [entry["log_level"] for entry in logs] == ["error", "info"]
     assert keeping.lost() == {"history.rows": 33}
+
+
+def test_csv_files_that_cannot_be_written_are_said_once_and_once_when_they_are_written_again(disk, tmp_path):
+    (tmp_path / "csv").touch()  # no directory can be made of it
+    recording = Recording(tmp_path / "csv", ["cpu.on_cpu"])
+    keeping = Keeping(History(None, ["cpu.on_cpu"]), recording, disk)
+    with capture_logs() as logs:
+        for second in range(5):
+            if second == 3:
+                (tmp_path / "csv").unlink()
+            recording.add(Process(42, 1), "sh", START + second * S, [0.5])
+            keeping.tidy(Config())
+            wait_for(disk)
+    assert [entry["log_level"] for entry in logs] == ["error", "info"]
+    assert keeping.lost() == {"history.rows": 0, "csv.rows": 3}
 
 
 def test_a_disk_that_hangs_stops_nobody_and_is_said_once_and_once_when_it_takes_again(disk, tmp_path, monkeypatch):

@@ -44,6 +44,7 @@ FLOORS = {
     "osdetectord.journal": 3,
     "osdetectord.lean": 0,
     "osdetectord.logger": 1,
+    "osdetectord.trouble": 1,
     "osdetectord.probing.event": 1,
     "osdetectord.probing.location": 1,
     "osdetectord.probing.signature": 1,
