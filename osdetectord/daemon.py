@@ -26,7 +26,8 @@ from osdetectord.detection.settings import Settings
 from osdetectord.errors import ConfigError, InvalidArgument, OsdetectorError
 from osdetectord.evidence import Evidence
 from osdetectord.happenings import Happenings
-from osdetectord.history import PARTS, History, split
+from osdetectord.history import History
+from osdetectord.history_file import PARTS, HistoryFile, split
 from osdetectord.inside import Inside
 from osdetectord.instruments import Instruments
 from osdetectord.journal import Journal
@@ -110,7 +111,8 @@ class Daemon:
         self._units = {metric.name: metric.sample_unit for metric in sampler.metrics}
         """By name: of processes' metrics and, later, those of their parts."""
         path = options.state_dir / HISTORY if options.state_dir else None
-        self._history, trouble = History.open(path, names)
+        file, trouble = HistoryFile.open(path)
+        self._history = History(file, names)
         if trouble:
             self._tell(Record(trouble, record.WARNING, {"MESSAGE_ID": record.LOSSES}))
         self._watching: Watching

@@ -88,7 +88,7 @@ class Keeping:
         # one at a time, as each may take much memory; not by the disk's thread, which may wait for a slow disk
         async with self._reading:
             await asyncio.wait([asyncio.wrap_future(self._disk.submit(self._flush))], timeout=WRITE_S)
-            return await asyncio.to_thread(self._history.series, target, metrics, since_us, max_points)
+            return await asyncio.to_thread(self._history.file.series, target, metrics, since_us, max_points)
 
     def lost(self) -> dict[str, int]:
         """Return what the disk did not take."""
@@ -112,7 +112,9 @@ class Keeping:
     def _carry(self, config: Config) -> None:
         try:
             self._history.flush()
-            self._history.thin(wall.now_us(), config.history_s, config.history_days * 86_400.0, config.history_bytes)
+            self._history.file.thin(
+                wall.now_us(), config.history_s, config.history_days * 86_400.0, config.history_bytes
+            )
         except OSError as error:
             self._unwritten.met("%s; collection goes on", error)
         else:
@@ -126,6 +128,6 @@ class Keeping:
         else:
             self._unrecorded.passed()
         try:
-            self._history.checkpoint()
+            self._history.file.checkpoint()
         except OSError as error:
             logger.debug("%s", error)  # where it matters, writing fails too, and that is told

@@ -12,6 +12,7 @@ from osdetectord.anomalies import Anomalies
 from osdetectord.anomaly import Blame, Episode, EpisodeKind, Phase
 from osdetectord.errors import NoSuchTarget
 from osdetectord.history import History
+from osdetectord.history_file import HistoryFile
 from osdetectord.process import Process
 from osdetectord.record import ANOMALY_CLOSED, ANOMALY_OPENED, NEW_NORMAL
 from osdetectord.target import parse_spec
@@ -58,7 +59,7 @@ class Gathered:
 
 @pytest.fixture
 def all_of_it():
-    records, heard, history = [], Heard(), History(None, ["memory.rss"])
+    records, heard, history = [], Heard(), History(HistoryFile(None), ["memory.rss"])
     target = Target(7, parse_spec("42"), 0, True, True)
     member = Member(30, Process(42, 1), "redis", "program", 0.0)
     anomalies = Anomalies(history, UNITS, records.append, heard, Gathered())

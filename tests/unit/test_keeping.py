@@ -12,6 +12,7 @@ from osdetectord import wall
 from osdetectord.config import Config
 from osdetectord.core import AnomalyView
 from osdetectord.history import History
+from osdetectord.history_file import HistoryFile
 from osdetectord.keeping import Keeping
 from osdetectord.process import Process
 from osdetectord.recording import Recording
@@ -47,22 +48,22 @@ def wait_for(disk):
 
 
 def test_samples_are_kept_at_each_tick_and_expected_ranges_every_ten_seconds(disk):
-    history = History(None, ["cpu.on_cpu"])
+    history = History(HistoryFile(None), ["cpu.on_cpu"])
     keeping = Keeping(history, None, disk)
     watching = OneTarget([Target(7, parse_spec("42"), 0, True, True)])
     for second in range(31):
         keeping.take(START + second * S, watching)
     history.flush()
-    found = history.series(7, ["cpu.on_cpu", "cpu.on_cpu:low", "cpu.on_cpu:high"], 0, 100)
+    found = history.file.series(7, ["cpu.on_cpu", "cpu.on_cpu:low", "cpu.on_cpu:high"], 0, 100)
     assert len(found["cpu.on_cpu"][0]) == 31
-    assert history.series(7, ["function.p99[:f]"], 0, 100)["function.p99[:f]"][1] == [0.125] * 31
+    assert history.file.series(7, ["function.p99[:f]"], 0, 100)["function.p99[:f]"][1] == [0.125] * 31
     assert found["cpu.on_cpu:low"] == ([START + second * S for second in (0, 10, 20, 30)], [0.25] * 4)
     assert found["cpu.on_cpu:high"][1] == [0.75] * 4
 
 
 @pytest.mark.parametrize("where", ["file", "memory"])
 def test_what_was_kept_just_now_is_in_the_answer(disk, tmp_path, where):
-    history = History(tmp_path / "history.sqlite" if where == "file" else None, ["cpu.on_cpu"])
+    history = History(HistoryFile(tmp_path / "history.sqlite" if where == "file" else None), ["cpu.on_cpu"])
     keeping = Keeping(history, None, disk)
     keeping.take(START, OneTarget([Target(7, parse_spec("42"), 0, True, True)]))
     found = asyncio.run(keeping.series(7, ["cpu.on_cpu"], 0, 100))
@@ -70,7 +71,7 @@ def test_what_was_kept_just_now_is_in_the_answer(disk, tmp_path, where):
 
 
 def test_a_disk_that_takes_nothing_is_said_once_and_once_when_it_takes_again(disk, monkeypatch):
-    history = History(None, ["cpu.on_cpu"])
+    history = History(HistoryFile(None), ["cpu.on_cpu"])
     keeping = Keeping(history, None, disk)
 
     def full():
@@ -93,7 +94,7 @@ def test_a_disk_that_takes_nothing_is_said_once_and_once_when_it_takes_again(dis
 def test_csv_files_that_cannot_be_written_are_said_once_and_once_when_they_are_written_again(disk, tmp_path):
     (tmp_path / "csv").touch()  # no directory can be made of it
     recording = Recording(tmp_path / "csv", ["cpu.on_cpu"])
-    keeping = Keeping(History(None, ["cpu.on_cpu"]), recording, disk)
+    keeping = Keeping(History(HistoryFile(None), ["cpu.on_cpu"]), recording, disk)
     with capture_logs() as logs:
         for second in range(5):
             if second == 3:
@@ -106,7 +107,7 @@ def test_csv_files_that_cannot_be_written_are_said_once_and_once_when_they_are_w
 
 
 def test_a_disk_that_hangs_stops_nobody_and_is_said_once_and_once_when_it_takes_again(disk, tmp_path, monkeypatch):
-    history = History(tmp_path / "history.sqlite", ["cpu.on_cpu"])
+    history = History(HistoryFile(tmp_path / "history.sqlite"), ["cpu.on_cpu"])
     keeping = Keeping(history, None, disk)
     hangs, go_on, now = threading.Event(), threading.Event(), wall.now_us()
 
@@ -115,7 +116,7 @@ def test_a_disk_that_hangs_stops_nobody_and_is_said_once_and_once_when_it_takes_
         assert go_on.wait(60)
 
     monkeypatch.setattr("osdetectord.keeping.WRITE_S", 0.1)
-    monkeypatch.setattr(history, "checkpoint", hang)
+    monkeypatch.setattr(history.file, "checkpoint", hang)
     with capture_logs() as logs:
         for at in range(7):
             keeping.tidy(Config())
@@ -132,9 +133,9 @@ def test_a_disk_that_hangs_stops_nobody_and_is_said_once_and_once_when_it_takes_
 
 
 def test_an_anomaly_is_written_without_waiting_for_the_next_chore(disk, tmp_path):
-    history = History(tmp_path / "history.sqlite", ["cpu.on_cpu"])
+    history = History(HistoryFile(tmp_path / "history.sqlite"), ["cpu.on_cpu"])
     Keeping(history, None, disk)
     view = AnomalyView(11, 7, "pid:1", 1, "sh", "open", "anomaly", 5, 0, 3.0, 0.01, ("level",), (), "text")
     history.put_anomaly(view)
     wait_for(disk)
-    assert History(tmp_path / "history.sqlite", ["cpu.on_cpu"]).anomaly(11) == view
+    assert History(HistoryFile(tmp_path / "history.sqlite"), ["cpu.on_cpu"]).anomaly(11) == view

@@ -64,6 +64,7 @@ FLOORS = {
     "osdetectord.record": 1,
     "osdetectord.worker_client": 3,
     "osdetectord.history": 3,
+    "osdetectord.history_file": 3,
     "osdetectord.thinning": 1,
     "osdetectord.recording": 3,
     "osdetectord.keeping": 4,
