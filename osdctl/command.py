@@ -24,6 +24,7 @@ class Command(Protocol):
     NAME: str
     HELP: str
     # ACTS = True: it does something and says so, and is not shown in a pager as lists are
+    # ALONE = True: it needs no daemon
     # PASSES_ON = True: its arguments are those of another program
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:

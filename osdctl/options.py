@@ -70,7 +70,8 @@ def parser(commands: Sequence[Command]) -> Parser:
             allow_abbrev=False,
         )
         command.arguments(verb)
-        verb.set_defaults(run=command.run, acts=getattr(command, "ACTS", False))
+        acts, alone = (getattr(command, name, False) for name in ("ACTS", "ALONE"))
+        verb.set_defaults(run=command.run, acts=acts, alone=alone)
     return top
 
 

@@ -12,6 +12,7 @@ from osdctl.manager import Manager
 
 NAME = "config"
 HELP = "check or show the daemon's configuration, or import the original OSdetector's"
+ALONE = True
 
 IMPORT = "import"
 

@@ -12,6 +12,7 @@ from osdctl.manager import Manager
 
 NAME = "detect"
 HELP = "find anomalies in recorded CSV files"
+ALONE = True
 PASSES_ON = True
 
 

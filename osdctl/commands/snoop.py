@@ -12,6 +12,7 @@ from osdctl.manager import Manager
 
 NAME = "snoop"
 HELP = "collect what a program does into CSV files, and detect in them"
+ALONE = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

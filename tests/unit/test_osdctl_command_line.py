@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import re
 import runpy
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from osdctl import called, options, output, remote
+from osdctl import called, options, output, remote, usage
 from osdctl.errors import UsageError
 from osdctl.manager import spellings
 from osdctl.registry import COMMANDS
@@ -286,7 +287,19 @@ def test_hints_name_the_command_as_it_is_called(monkeypatch):
     )
 
 
-@pytest.mark.parametrize(("words", "status"), [("watch 1", 0), ("bogus", 2), ("watch", 2), ("watch nonsense", 2)])
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("watch 1", 0),
+        ("bogus", 2),
+        ("watch", 2),
+        ("watch nonsense", 2),
+        ("detect --help", usage.ALONE),
+        ("snoop -c ls", usage.ALONE),
+        ("--quiet config check", usage.ALONE),
+        ("-H db1 list", usage.ALONE),
+    ],
+)
 def test_a_command_line_is_checked_without_being_done(words, status):
     done = subprocess.run(
         ["/usr/bin/python3", "-m", "osdctl.usage", *words.split()],
@@ -297,4 +310,11 @@ def test_a_command_line_is_checked_without_being_done(words, status):
     )
 
     assert (done.returncode, done.stdout) == (status, "")
-    assert done.stderr.count("\n") == (status != 0)
+    assert done.stderr.count("\n") == (status == 2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="./run is for root")
+def test_what_needs_no_daemon_starts_none_from_a_checkout():
+    done = subprocess.run([ROOT / "run", "config", "check", ROOT / "etc"], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{ROOT / 'etc'}: ok\n", "")
