@@ -1,5 +1,8 @@
 #!/usr/bin/python3
-"""Write osdctl's completions for zsh and fish from its argument parser: what a shell offers can't differ from it."""
+"""Write osdctl's completions for zsh and fish from its argument parser: what a shell offers can't differ from it.
+
+``packaging/completions.py DIRECTORY`` writes them there, as the build of the packages does.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,6 @@ sys.path.insert(0, str(ROOT))
 
 from osdctl import options  # noqa: E402
 from osdctl.registry import COMMANDS  # noqa: E402
-
-DIRECTORY = ROOT / "osdctl/completion"
 
 # what a value may be, by how the help names it; a command's own ID is an anomaly's, one of its verbs' its own
 KINDS = {
@@ -96,7 +97,7 @@ def walk(top: Node) -> Iterator[Node]:
 # ---- zsh
 
 _ZSH_HEAD = """#compdef osdctl
-# zsh completion for osdctl; written by packaging/completions.py
+# zsh completion for osdctl; written from its argument parser
 
 _osdctl_call() { _call_program osdctl osdctl --no-pager "$@" 2>/dev/null }
 
@@ -207,7 +208,7 @@ def zsh(top: Node) -> str:
 
 # ---- fish
 
-_FISH_HEAD = """# fish completion for osdctl; written by packaging/completions.py
+_FISH_HEAD = """# fish completion for osdctl; written from its argument parser
 
 # the words before the cursor that are neither options nor their values
 function __osdctl_words
@@ -327,12 +328,15 @@ def fish(top: Node) -> str:
     return _FISH_HEAD.format(valued=" ".join(sorted(valued))) + "\n".join(lines) + "\n"
 
 
-def written() -> dict[Path, str]:
-    """Return each file with what stands in it."""
+def write(directory: Path) -> None:
+    """Write the files."""
     top = node(options.parser(COMMANDS))
-    return {DIRECTORY / "_osdctl": zsh(top), DIRECTORY / "osdctl.fish": fish(top)}
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in (("_osdctl", zsh(top)), ("osdctl.fish", fish(top))):
+        (directory / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    for path, text in written().items():
-        path.write_text(text, encoding="utf-8")
+    if len(sys.argv) != 2:
+        sys.exit("usage: packaging/completions.py DIRECTORY")
+    write(Path(sys.argv[1]))

@@ -631,8 +631,16 @@ COMPLETED = [
 ]
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The directory with the completions that the build of the packages writes."""
+    directory = tmp_path_factory.mktemp("completion")
+    subprocess.run([ROOT / "packaging/completions.py", directory], check=True)
+    return directory
+
+
 @pytest.mark.parametrize(("words", "offered"), COMPLETED)
-def test_fish_completes_commands_options_and_what_is_there_now(osdctl, tmp_path, words, offered):
+def test_fish_completes_commands_options_and_what_is_there_now(osdctl, written, tmp_path, words, offered):
     (tmp_path / "osdctl").write_text(f'#!/bin/sh\nexec {" ".join(OSDCTL)} "$@"\n')
     (tmp_path / "osdctl").chmod(0o755)
     done = subprocess.run(
@@ -640,7 +648,7 @@ def test_fish_completes_commands_options_and_what_is_there_now(osdctl, tmp_path,
             "fish",
             "--no-config",
             "-c",
-            f"source {ROOT}/osdctl/completion/osdctl.fish; complete -C $argv",
+            f"source {written}/osdctl.fish; complete -C $argv",
             shlex.join(("osdctl", *words[:-1])) + " " + words[-1],
         ],
         env={**osdctl.environ, "PATH": f"{tmp_path}:{osdctl.environ['PATH']}", "HOME": str(tmp_path)},
