@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osdetectord import proc, wall
-from osdetectord.core import Caller, HookView, PlaceView, ProbeView, TraceView
+from osdetectord.core import Caller, HookView, ProbeView, TraceView
 from osdetectord.errors import NoSuchTarget, OsdetectorError, TooManyTargets
 from osdetectord.follower import Follower
 from osdetectord.logger import get_logger
@@ -96,13 +96,12 @@ class _Instrument(Attached):
     def view(self, lost: int) -> ProbeView | TraceView:
         """Return it as the bus shows it."""
         inner = self.inner
-        places = tuple(PlaceView(x.pid, x.path, x.symbol, x.address, x.trouble) for x in inner.attachments)
         shared = (inner.number, self.asked, self.scope, inner.state, self.since_us, inner.budget, self.children)
         since = lost - self.lost_before
         if isinstance(inner, probes.TraceView):
-            return TraceView(*shared, places, inner.entries, self.rate(), inner.lines, since)
+            return TraceView(*shared, inner.places, inner.entries, self.rate(), inner.lines, since)
         mean_s = inner.total_ns * 1e-9 / inner.calls if inner.calls else math.nan
-        return ProbeView(*shared, places, inner.entries, self.rate(), mean_s, *self.quantiles_s, since)
+        return ProbeView(*shared, inner.places, inner.entries, self.rate(), mean_s, *self.quantiles_s, since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +184,7 @@ class Instruments(Tending[_Instrument, ProbeView | TraceView]):
         """Return what the probed functions did since the last time, in each process."""
         probed = {number: one for number, one in self._all.items() if not one.is_trace}
         places = {
-            number: [place.pid for place in one.inner.attachments if not place.trouble]
-            for number, one in probed.items()
+            number: [place.pid for place in one.inner.places if not place.trouble] for number, one in probed.items()
         }
         return self._sums.take({number: one.asked for number, one in probed.items()}, places)
 

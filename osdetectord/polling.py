@@ -16,6 +16,7 @@ from osdetectord.collectors import layout
 from osdetectord.collectors.registry import COLLECTORS, without_kernel
 from osdetectord.core import HookView
 from osdetectord.errors import NoSuchProcess
+from osdetectord.hooks import hook_views
 from osdetectord.process import Process
 
 UNKNOWN_CODE = 0xFFFFFFFF
@@ -113,11 +114,7 @@ class Polling:
         return None
 
     def hook_views(self) -> tuple[HookView, ...]:
-        views = []
-        for collector in COLLECTORS:
-            rank, why = self.ranks[collector.name]
-            views.append(HookView(collector.name, collector.hooks[rank].name if rank >= 0 else "", rank, why))
-        return tuple(views)
+        return hook_views(COLLECTORS, self.ranks)
 
     def snapshot(self) -> PolledTables:
         queue = list(self._rows)

@@ -32,6 +32,7 @@ from osdetectord.collectors.registry import COLLECTORS, sources, without_kernel
 from osdetectord.collectors.syscall_names import number_of, probe_numbers
 from osdetectord.core import HookView
 from osdetectord.errors import LoadError
+from osdetectord.hooks import hook_views
 
 LOADER_TIMEOUT_S = 60.0
 NOT_WANTED = "not asked for"
@@ -191,11 +192,7 @@ class Kernel:
 
     def hook_views(self) -> tuple[HookView, ...]:
         """Which hook serves each collector."""
-        views = []
-        for collector in COLLECTORS:
-            rank, why = self.ranks[collector.name]
-            views.append(HookView(collector.name, collector.hooks[rank].name if rank >= 0 else "", rank, why))
-        return tuple(views)
+        return hook_views(COLLECTORS, self.ranks)
 
     def report_strangers(self, on: bool) -> None:
         """Whether executions of processes that are not watched are told."""

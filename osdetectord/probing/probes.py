@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from osdetectord.bpf.uprobe import Uprobes
 from osdetectord.collectors import uprobe
-from osdetectord.core import HookView
+from osdetectord.core import HookView, PlaceView
 from osdetectord.errors import (
     InvalidArgument,
     NoSuchProcess,
@@ -175,19 +175,6 @@ class ProbeTick:
 
 
 @dataclass(frozen=True, slots=True)
-class AttachmentView:
-    """Where a probe is attached, or why it is not."""
-
-    pid: int
-    """0 for all processes."""
-    path: str
-    symbol: str
-    address: int
-    trouble: str
-    """Empty where it is attached."""
-
-
-@dataclass(frozen=True, slots=True)
 class ProbeView:
     """A probe as others see it."""
 
@@ -198,7 +185,7 @@ class ProbeView:
     budget: int
     tid: int
     children: bool
-    attachments: tuple[AttachmentView, ...]
+    places: tuple[PlaceView, ...]
     entries: int
     calls: int
     total_ns: int
@@ -747,14 +734,14 @@ def _close(links: Sequence[int]) -> None:
 
 
 def _view(probe: _Probe) -> ProbeView | TraceView:
-    attachments = [
-        AttachmentView(pid, held.place.shown, held.place.symbol, held.place.address, "")
+    places = [
+        PlaceView(pid, held.place.shown, held.place.symbol, held.place.address, "")
         for pid, held in probe.attached.items()
     ]
-    attachments += [AttachmentView(pid, "", "", 0, trouble.why) for pid, trouble in probe.troubles.items()]
+    places += [PlaceView(pid, "", "", 0, trouble.why) for pid, trouble in probe.troubles.items()]
     state = "over budget" if probe.over_budget else "on" if probe.attached else "waiting"
     shared = (
         *(probe.number, str(probe.location), state, probe.budget, probe.tid, probe.children),
-        *(tuple(sorted(attachments, key=lambda view: view.pid)), probe.entries, probe.calls, probe.total_ns),
+        *(tuple(sorted(places, key=lambda view: view.pid)), probe.entries, probe.calls, probe.total_ns),
     )
     return ProbeView(*shared) if probe.form is None else TraceView(*shared, probe.lines)

@@ -361,7 +361,7 @@ def test_children_are_probed_from_the_tick_that_tells_of_them(probes: Probes, ru
     found = tick(probes, exited=[Process(child, 1)])
 
     assert {(t.number, t.pid): t.calls for t in found.totals if t.calls} == {(number, child): 101}
-    assert [len(view.attachments) for view in probes.list()] == [1, 1]
+    assert [len(view.places) for view in probes.list()] == [1, 1]
     assert probes.view(number).entries == 202
     assert probes.view(alone).entries == 101
 
@@ -398,7 +398,7 @@ def test_a_replaced_program_is_probed_at_its_execution(
 
     assert [total.calls for total in found.totals] == [101]
     assert probes.view(number).calls == 303
-    assert probes.view(number).attachments[0].trouble == ""
+    assert probes.view(number).places[0].trouble == ""
 
 
 def test_a_program_without_the_function_is_told_of_until_the_next(
@@ -410,8 +410,8 @@ def test_a_program_without_the_function_is_told_of_until_the_next(
     process.wait_for("ready")
     tick(probes, execed=[info(process.pid)])
 
-    (attachment,) = probes.view(number).attachments
-    assert "has no function search" in attachment.trouble
+    (place,) = probes.view(number).places
+    assert "has no function search" in place.trouble
     assert probes.view(number).state == "waiting"
 
 
@@ -425,7 +425,7 @@ def test_a_library_that_is_loaded_later_is_probed_then(probes: Probes, run: Run,
     executed.work()
     begun = time.monotonic_ns()
     probes.tick(begun + 1_000_000_000)
-    assert [view.trouble for view in probes.view(number).attachments] == ["", ""]
+    assert [view.trouble for view in probes.view(number).places] == ["", ""]
     executed.work()
 
     assert {t.pid: t.calls for t in probes.tick(begun + 2_000_000_000).totals if t.calls} == {executed.pid: 101}
@@ -450,7 +450,7 @@ def test_an_end_that_nobody_tells_of_is_noticed(probes: Probes, run: Run) -> Non
     process.end()
     probes.tick(time.monotonic_ns() + 11_000_000_000)
 
-    assert probes.view(number).attachments == ()
+    assert probes.view(number).places == ()
 
 
 def test_too_many_calls_detach_and_are_told_once(probes: Probes, run: Run) -> None:
@@ -477,7 +477,7 @@ def test_the_end_of_a_process_leaves_nothing(kernel: Kernel, probes: Probes, run
     found = tick(probes, exited=[Process(process.pid, 1)])
 
     assert [total.calls for total in found.totals] == [101]
-    assert probes.view(number).attachments == ()
+    assert probes.view(number).places == ()
     assert len(kernel.uprobes.maps["probe_rules"].read()[0]) == 0
 
 
@@ -523,7 +523,7 @@ def test_some_of_several_processes_may_lack_the_function(probes: Probes, run: Ru
     number = probes.add_probe(":search", pids=[other.pid, process.pid])
     process.work()
 
-    troubles = {view.pid: view.trouble for view in probes.view(number).attachments}
+    troubles = {view.pid: view.trouble for view in probes.view(number).places}
     assert troubles[process.pid] == ""
     assert "has no function search" in troubles[other.pid]
     assert tick(probes).totals[0].calls == 101
@@ -549,7 +549,7 @@ def test_the_same_path_in_two_roots_is_two_files(probes: Probes, programs: dict[
         process.stdin.write(b"w")
         assert process.stdout.readline() == b"done\n"
         assert tick(probes).totals[0].calls == 101
-        assert probes.view(number).attachments[0].path == "/bin/probed"
+        assert probes.view(number).places[0].path == "/bin/probed"
     finally:
         process.kill()
         process.communicate()
@@ -575,7 +575,7 @@ def test_the_same_library_in_two_roots_is_two_files(
     probes.add_process(number, outside.pid)
     outside.work()
     assert {total.pid: total.calls for total in tick(probes).totals if total.calls} == {outside.pid: 17}
-    paths = {view.path.rpartition("/")[2] for view in probes.view(number).attachments}
+    paths = {view.path.rpartition("/")[2] for view in probes.view(number).places}
     assert paths == {"libc.so.6"}
 
 
@@ -595,7 +595,7 @@ def test_the_same_path_in_two_mount_namespaces_is_two_files(
 
     counted = {(total.number, total.pid): total.calls for total in tick(probes).totals}
     assert counted == {(by_name, inside.pid): 17, (by_path, outside.pid): 34}
-    assert probes.view(by_name).attachments[0].path == str(library)
+    assert probes.view(by_name).places[0].path == str(library)
 
 
 def test_returns_of_go_programs_are_refused_and_entries_are_not(

@@ -76,6 +76,7 @@ FLOORS = {
     "osdetectord.pulse": 4,
     "osdetectord.remembering": 4,
     "osdetectord.statm": 2,
+    "osdetectord.hooks": 1,
     "osdetectord.polling": 3,
     "osdetectord.matching": 3,
     "osdetectord.sampler": 3,
