@@ -22,6 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "verb",
         choices=("check", "show", IMPORT),
+        metavar="check|show|import",
         help="say what is wrong; print it merged with the defaults; print a config.json as our YAML",
     )
     parser.add_argument("path", nargs="?", metavar="DIR|FILE", help="default /etc/osdetectord; for import config.json")

@@ -35,7 +35,10 @@ CLEAR_LINE = "\r\x1b[K"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which fault, and how long to wait."""
-    parser.add_argument("fault", nargs="?", choices=tuple(FAULTS), default="loop", help="what goes wrong, default loop")
+    names = "|".join(FAULTS)
+    parser.add_argument(
+        "fault", nargs="?", choices=tuple(FAULTS), metavar=names, default="loop", help="what goes wrong, default loop"
+    )
     parser.add_argument(
         "--limit", type=options.seconds, default=60, metavar="TIME", help="it must be told within, default 1min"
     )

@@ -21,6 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "useful",
         choices=("yes", "no", UNDO),
+        metavar="yes|no|undo",
         help=f"a real fault or worth knowing: yes; a false alarm: no; {UNDO} takes it back",
     )
 

@@ -23,7 +23,9 @@ EDGE, COUNT, WIDEST = 9, 11, 100
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Whose, and for what."""
     parser.add_argument("target", metavar="ID|SPEC", help="a target's number or its specification")
-    parser.add_argument("kind", nargs="?", choices=("cpu", "block"), default="cpu", help="for what, default cpu")
+    parser.add_argument(
+        "kind", nargs="?", choices=("cpu", "block"), metavar="cpu|block", default="cpu", help="for what, default cpu"
+    )
 
 
 async def run(args: argparse.Namespace, manager: Manager) -> str:
