@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,39 +15,7 @@ sys.path.insert(0, str(ROOT))
 
 from osdetectord.collectors import layout  # noqa: E402
 from osdetectord.sampler import ProcessSeries, Sampler, Tick  # noqa: E402
-
-WORKLOAD = Path(__file__).with_name("workload.py")
-
-
-class Workload:
-    """A process that obeys; see workload.py."""
-
-    def __init__(self, *prefix: str) -> None:
-        self.process = subprocess.Popen(
-            [*prefix, "/usr/bin/python3", "-S", str(WORKLOAD)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        self.pid = self.process.pid
-        self.answer()
-
-    def answer(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def tell(self, order: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(order + "\n")
-
-    def do(self, order: str) -> str:
-        self.tell(order)
-        return self.answer()
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+from tests.bpf.obedient import Workload  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +23,20 @@ def shared() -> Iterator[Sampler]:
     sampler = Sampler.open()
     yield sampler
     sampler.close()
+
+
+@contextmanager
+def served(usual: Sampler, collector: type, rank: int) -> Iterator[Sampler]:
+    """A sampler in which this one of its hooks serves a collector: the usual one where it does there."""
+    (view,) = (view for view in usual.hooks if view.collector == collector.name)
+    if view.rank == rank:
+        yield usual
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collector, "hooks", collector.hooks[rank:])
+        sampler = Sampler.open(max_processes=256)
+        yield sampler
+        sampler.close()
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from private_bus import PrivateBus, wait_until
-from test_daemon import Daemon
-from test_instruments import Probed
+
+from tests.bpf.obedient import Probed
+from tests.bpf.whole_daemon import Daemon
 
 HERE = Path(__file__).parent
 MUCH, LITTLE = 101 * 1009, 13 * 77

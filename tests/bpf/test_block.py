@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,37 +15,25 @@ import pytest
 from osdetectord.collectors.block import BlockCollector
 from osdetectord.errors import NoSuchTarget
 from osdetectord.sampler import Sampler
-from tests.bpf.conftest import Workload, tick, until
-
-STORAGE = Path(__file__).with_name("storage.py")
+from tests.bpf.conftest import served, tick, until
+from tests.bpf.obedient import Scripted
 
 # primes
 REQUESTS, FEW = 211, 13
 BLOCK = 4096
 
 
-class Storage(Workload):
+class Storage(Scripted):
     """A process that uses storage as it is told; see storage.py."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            ["/usr/bin/python3", "-S", str(STORAGE)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        self.pid = self.process.pid
-        self.answer()
+        super().__init__("storage.py")
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["starts are told", "issues are told"])
-def shared(request) -> Iterator[Sampler]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BlockCollector, "hooks", BlockCollector.hooks[request.param :])
-        sampler = Sampler.open(max_processes=256)
+def shared(request, shared) -> Iterator[Sampler]:
+    with served(shared, BlockCollector, request.param) as sampler:
         yield sampler
-        sampler.close()
 
 
 @pytest.fixture

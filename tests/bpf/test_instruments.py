@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from private_bus import PrivateBus, wait_until
-from test_daemon import Daemon
+
+from tests.bpf.obedient import Probed
+from tests.bpf.whole_daemon import Daemon
 
 HERE = Path(__file__).parent
 CALLS = 997
@@ -46,44 +48,6 @@ def daemon(one_daemon: Daemon) -> Iterator[Daemon]:
         one_daemon.osdctl("unwatch", target["id"])
     wait_until(lambda: not any(one_daemon.ask(*words) for words in (("probe", "list"), ("trace", "list"), ("list",))))
     assert "Traceback" not in one_daemon.said()
-
-
-class Probed:
-    """A running program that works when it is told to."""
-
-    def __init__(self, *command: str | Path) -> None:
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        self.pid = self.process.pid
-        self.path = Path(command[0])
-        self.hears("ready")
-
-    def answer(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().decode().strip()
-
-    def hears(self, word: str) -> None:
-        assert self.answer() == word
-
-    def tell(self, order: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(order.encode())
-
-    def work(self) -> None:
-        self.tell("w")
-        self.hears("done")
-
-    def is_probed(self, symbol: str = "search") -> bool:
-        """Whether there is a breakpoint at the function in the process's memory."""
-        table = subprocess.run(["nm", self.path], capture_output=True, text=True, check=True).stdout
-        address = next(int(line.split()[0], 16) for line in table.splitlines() if line.split()[-1] == symbol)
-        begin = int(Path(f"/proc/{self.pid}/maps").read_text().split("-")[0], 16)
-        with open(f"/proc/{self.pid}/mem", "rb") as memory:
-            memory.seek(begin + address)
-            return memory.read(1) == b"\xcc"
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 Run = Callable[..., Probed]

@@ -25,7 +25,8 @@ from osdetectord.collectors.syscalls import SyscallCollector
 from osdetectord.errors import ConfigError, LoadError, TooManyTargets
 from osdetectord.polling import Polling
 from osdetectord.sampler import Sampler
-from tests.bpf.conftest import ROOT, Workload, count_of, tick, until
+from tests.bpf.conftest import ROOT, count_of, tick, until
+from tests.bpf.obedient import Workload
 
 SMALL = Sizes.of(64)
 NEEDED = "+bpf,+perfmon,+sys_ptrace,+dac_read_search"

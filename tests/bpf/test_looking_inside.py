@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from private_bus import PrivateBus
 
-from tests.bpf.conftest import Workload
+from tests.bpf.obedient import Workload
 from tests.bpf.whole_daemon import Daemon
 
 CALLS, FAILURES = 997, 499

@@ -15,9 +15,9 @@ import pytest
 
 from osdetectord.collectors.network import NetworkCollector
 from osdetectord.sampler import Sampler
-from tests.bpf.conftest import tick, until
+from tests.bpf.conftest import served, tick, until
+from tests.bpf.obedient import Scripted
 
-SOCKETS = Path(__file__).with_name("sockets.py")
 CPU_BURNER = ["/usr/bin/python3", "-S", "-c", "while True: pass"]
 
 # primes
@@ -26,46 +26,23 @@ STREAM = 20_000_003
 FEW = 37
 
 
-class Talker:
+class Talker(Scripted):
     """A process that talks over sockets as it is told; see sockets.py."""
 
     def __init__(self, *prefix: str) -> None:
-        self.process = subprocess.Popen(
-            [*prefix, "/usr/bin/python3", "-S", str(SOCKETS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        self.pid = self.process.pid
-        assert self.answer() == "ready"
-
-    def answer(self) -> str:
-        return self.process.stdout.readline().strip()
-
-    def tell(self, order: str) -> None:
-        self.process.stdin.write(order + "\n")
+        super().__init__("sockets.py", *prefix)
 
     def do(self, order: str) -> int:
-        self.tell(order)
-        return int(self.answer())
+        return int(super().do(order))
 
     def listen(self, kind: str) -> str:
-        self.tell(f"listen {kind}")
-        return self.answer()
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        return super().do(f"listen {kind}")
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["sockets tell", "system calls tell"])
-def shared(request) -> Iterator[Sampler]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NetworkCollector, "hooks", NetworkCollector.hooks[request.param :])
-        sampler = Sampler.open(max_processes=256)
+def shared(request, shared) -> Iterator[Sampler]:
+    with served(shared, NetworkCollector, request.param) as sampler:
         yield sampler
-        sampler.close()
 
 
 @pytest.fixture
@@ -212,7 +189,7 @@ def test_transfers_by_workers_of_io_uring_are_counted_where_sockets_tell(sampler
     binary = tmp_path / "uring"
     compiler = shutil.which("gcc")
     assert compiler, "this needs gcc"
-    subprocess.run([compiler, "-O1", "-o", binary, SOCKETS.with_name("uring.c")], check=True)
+    subprocess.run([compiler, "-O1", "-o", binary, Path(__file__).with_name("uring.c")], check=True)
     process = subprocess.Popen([binary, str(MESSAGES), str(SIZE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"ready\n"

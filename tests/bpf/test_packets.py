@@ -12,19 +12,16 @@ import pytest
 from osdetectord.collectors.packets import PacketCollector
 from osdetectord.collectors.registry import ALWAYS
 from osdetectord.sampler import NOT_CONFIGURED, Sampler
-from tests.bpf.conftest import emptied, tick, until
+from tests.bpf.conftest import emptied, served, tick, until
 from tests.bpf.test_network import Talker
 
 MESSAGES, SIZE, VISITS = 499, 1009, 101
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["sockets tell", "receptions tell"])
-def shared(request) -> Iterator[Sampler]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PacketCollector, "hooks", PacketCollector.hooks[request.param :])
-        sampler = Sampler.open(max_processes=256)
+def shared(request, shared) -> Iterator[Sampler]:
+    with served(shared, PacketCollector, request.param) as sampler:
         yield sampler
-        sampler.close()
 
 
 class Net:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from private_bus import PrivateBus, wait_until
-from test_daemon import Daemon
+
+from tests.bpf.whole_daemon import Daemon
 
 HERE = Path(__file__).parent
 LEARNT_S = 45

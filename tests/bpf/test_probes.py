@@ -19,6 +19,7 @@ from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchSymbol, NoS
 from osdetectord.probing.allocations import Allocations
 from osdetectord.probing.probes import DEFAULT_BUDGET, Probes, ProbeTick
 from osdetectord.process import Process, ProcessInfo
+from tests.bpf.obedient import Probed
 
 HERE = Path(__file__).parent
 CALLS = 997
@@ -32,36 +33,6 @@ BUILDS = {
     "cpp": ("g++", "probed.cpp"),
     "library": ("gcc", "probed_library.c", "-shared", "-fPIC"),
 }
-
-
-class Probed:
-    """A running program that works when it is told to."""
-
-    def __init__(self, program: Path, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            [program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
-        self.pid = self._process.pid
-        self.wait_for("ready")
-
-    def answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().decode().strip()
-
-    def wait_for(self, word: str) -> None:
-        assert self.answer() == word
-
-    def tell(self, order: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(order.encode())
-
-    def work(self) -> None:
-        self.tell("w")
-        self.wait_for("done")
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
 
 
 Run = Callable[..., Probed]
@@ -357,7 +328,7 @@ def test_children_are_probed_from_the_tick_that_tells_of_them(probes: Probes, ru
     child = int(process.answer())
     tick(probes, started=[info(child, process.pid)])
     process.tell("\nw")
-    process.wait_for("done")
+    process.hears("done")
     found = tick(probes, exited=[Process(child, 1)])
 
     assert {(t.number, t.pid): t.calls for t in found.totals if t.calls} == {(number, child): 101}
@@ -371,7 +342,7 @@ def test_a_program_that_is_executed_again_is_probed_once(probes: Probes, run: Ru
     probes.add_probe(":search", pids=[process.pid])
     process.work()
     process.tell("x")
-    process.wait_for("ready")
+    process.hears("ready")
     tick(probes, execed=[info(process.pid)])
     process.work()
 
@@ -391,7 +362,7 @@ def test_a_replaced_program_is_probed_at_its_execution(
     # still the old file
     process.work()
     process.tell("x")
-    process.wait_for("ready")
+    process.hears("ready")
     tick(probes, execed=[info(process.pid)])
     process.work()
     found = tick(probes)
@@ -407,7 +378,7 @@ def test_a_program_without_the_function_is_told_of_until_the_next(
     process = run("search", "101", str(programs["cpp"]))
     number = probes.add_probe(":search", pids=[process.pid])
     process.tell("x")
-    process.wait_for("ready")
+    process.hears("ready")
     tick(probes, execed=[info(process.pid)])
 
     (place,) = probes.view(number).places
@@ -730,7 +701,7 @@ def test_an_execution_begins_anew(allocations: Allocations, run: Run, programs: 
     number = allocations.add(process.pid)
     process.work()
     process.tell("x")
-    process.wait_for("ready")
+    process.hears("ready")
     allocations.tick(time.monotonic_ns(), execed=[info(process.pid)])
     assert allocations.view(number).count == 0
     process.work()

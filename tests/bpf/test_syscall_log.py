@@ -11,7 +11,8 @@ import pytest
 
 from osdetectord.collectors.syscall_names import name_of
 from osdetectord.sampler import Sampler
-from tests.bpf.conftest import Workload, tick, until
+from tests.bpf.conftest import tick, until
+from tests.bpf.obedient import Workload
 
 CALLS = 997
 FAILURES = 499

@@ -16,7 +16,8 @@ import pytest
 
 from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchTarget, Unsupported
 from osdetectord.sampler import Exited, Sampler
-from tests.bpf.conftest import Workload, count_of, emptied, leftovers, tick, until
+from tests.bpf.conftest import count_of, emptied, leftovers, tick, until
+from tests.bpf.obedient import Workload
 
 # primes, so that no page, batch or number of CPUs makes them up by chance
 CALLS = 997
