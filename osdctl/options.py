@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise :class:`UsageError`."""
         raise UsageError(message, f"see {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Name what is near instead of every command that there is."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            words = " ".join([*self.prog.split()[1:], str(value)])
+            near = difflib.get_close_matches(str(value), action.choices, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
+            raise UsageError(f"no command {words}", meant)
+        super()._check_value(action, value)
 
 
 def common() -> Parser:

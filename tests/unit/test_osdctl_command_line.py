@@ -330,6 +330,20 @@ def test_a_command_line_is_checked_without_being_done(words, status):
     assert done.stderr.count("\n") == (status == 2)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("wach 1", "no command wach; did you mean watch?"),
+        ("bogus", "no command bogus; see osdctl --help"),
+        ("probe lst", "no command probe lst; did you mean list?"),
+    ],
+)
+def test_a_command_that_is_not_there_is_told_with_one_that_is_near(words, said):
+    with pytest.raises(UsageError) as wrong:
+        parse(*words.split())
+    assert str(wrong.value) == said
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="./run is for root")
 def test_what_needs_no_daemon_starts_none_from_a_checkout():
     done = subprocess.run([ROOT / "run", "config", "check", ROOT / "etc"], capture_output=True, text=True, check=False)
