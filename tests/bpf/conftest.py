@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from osdetectord.collectors import layout
+from osdetectord.sampler import ProcessSeries, Sampler, Tick
+from tests.bpf.obedient import Workload
 
-from osdetectord.collectors import layout  # noqa: E402
-from osdetectord.sampler import ProcessSeries, Sampler, Tick  # noqa: E402
-from tests.bpf.obedient import Workload  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")

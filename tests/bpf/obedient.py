@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PROBED = HERE / "probed.c"
 
 
 class Obedient:

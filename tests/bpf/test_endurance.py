@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from private_bus import PrivateBus, wait_until
+from private_bus import wait_until
 
 from osdetectord.bpf.kernel import Kernel, Sizes
 from osdetectord.collectors.syscall_names import number_of
 from osdetectord.sampler import Sampler
 from tests.bpf.conftest import emptied, leftovers, tick, until
 from tests.bpf.crowd import Crowd, room_for_threads
-from tests.bpf.whole_daemon import Daemon
+from tests.daemon.whole_daemon import Daemon, running
 
 PROCESSES, THREADS, RATE = 1000, 20, 1000
 """What is promised: 1000 processes, 20 000 threads and 1000 forks a second."""
@@ -117,11 +117,8 @@ def test_children_for_whom_there_is_no_room_are_lost_one_by_one(program):
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    with PrivateBus() as bus:
-        daemon = Daemon(tmp_path, bus)
-        daemon.start()
+    with running(tmp_path) as daemon:
         yield daemon
-        daemon.stop()
 
 
 def held(daemon: Daemon) -> set[int]:

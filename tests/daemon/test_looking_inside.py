@@ -6,37 +6,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from private_bus import PrivateBus
 
 from tests.bpf.obedient import Workload
-from tests.bpf.whole_daemon import Daemon
 
 CALLS, FAILURES = 997, 499
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    with PrivateBus() as bus:
-        daemon = Daemon(tmp_path, bus)
-        daemon.start()
-        yield daemon
-        daemon.stop()
+def workload() -> Iterator[Workload]:
+    work = Workload()
+    yield work
+    work.end()
 
 
 def test_calls_errors_waits_and_threads_are_those_that_there_were(daemon, workload):
     workload.do("hold 2")
     other = Workload()
     try:
-        daemon.ask("watch", "--no-children", workload.pid)
+        (watched,) = daemon.ask("watch", "--no-children", workload.pid)
         workload.do(f"count {CALLS}")
         other.do(f"count {CALLS}")
         workload.do(f"fail {FAILURES}")
         workload.do("nap 211")
-        calls = {row["name"]: row for row in daemon.ask("syscalls", "1")}
-        (waits,) = daemon.ask("latency", "1")
-        (block,) = daemon.ask("latency", "1", "block")
-        (target,) = daemon.ask("show", "1", "--threads")
-        shown = daemon.osdctl("latency", "1").stdout
+        calls = {row["name"]: row for row in daemon.ask("syscalls", watched["id"])}
+        (waits,) = daemon.ask("latency", watched["id"])
+        (block,) = daemon.ask("latency", watched["id"], "block")
+        (target,) = daemon.ask("show", watched["id"], "--threads")
+        shown = daemon.osdctl("latency", watched["id"]).stdout
     finally:
         other.end()
 

@@ -6,64 +6,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-from private_bus import PrivateBus, wait_until
+from private_bus import wait_until
 
-from tests.bpf.obedient import Probed
-from tests.bpf.whole_daemon import Daemon
+from tests.daemon.conftest import Run
+from tests.daemon.whole_daemon import Daemon
 
 HERE = Path(__file__).parent
 CALLS = 997
 MUCH = 99_991
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("probed") / "probed"
-    subprocess.run(["gcc", "-O2", "-o", path, HERE / "probed.c", "-pthread"], check=True)
-    return path
-
-
-@pytest.fixture(scope="module")
-def one_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with PrivateBus() as bus:
-        daemon = Daemon(tmp_path_factory.mktemp("daemon"), bus)
-        daemon.start()
-        yield daemon
-        daemon.stop()
-
-
-@pytest.fixture
-def daemon(one_daemon: Daemon) -> Iterator[Daemon]:
-    """The one daemon of this module, with nothing watched, probed or traced before and after each test."""
-    yield one_daemon
-    # some end by themselves meanwhile, with their processes
-    for kind in ("probe", "trace"):
-        for one in one_daemon.ask(kind, "list"):
-            one_daemon.osdctl(kind, "remove", one["id"])
-    for target in one_daemon.ask("list"):
-        one_daemon.osdctl("unwatch", target["id"])
-    wait_until(lambda: not any(one_daemon.ask(*words) for words in (("probe", "list"), ("trace", "list"), ("list",))))
-    assert "Traceback" not in one_daemon.said()
-
-
-Run = Callable[..., Probed]
-
-
-@pytest.fixture
-def run(program: Path) -> Iterator[Run]:
-    running: list[Probed] = []
-
-    def start(*arguments: str) -> Probed:
-        running.append(Probed(program, *arguments))
-        return running[-1]
-
-    yield start
-    for one in running:
-        one.end()
 
 
 def follow(daemon: Daemon, *words: str) -> subprocess.Popen[str]:

@@ -1,6 +1,5 @@
 """The whole daemon on this kernel, a private bus and its own detector, steered by the real osdctl."""
 
-import json
 import os
 import re
 import shutil
@@ -11,39 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
-from private_bus import PrivateBus, wait_until
+from private_bus import wait_until
 
-from tests.bpf.whole_daemon import Daemon
+from tests.daemon.whole_daemon import Work
 
 ROOT = Path(__file__).parents[2]
-# calls and sleeps ten times a second; spins while the file is there
-WORK = """
-import os, sys, time
-while True:
-    while os.path.exists(sys.argv[1]):
-        pass
-    for _ in range(20):
-        os.getppid()
-    time.sleep(0.1)
-"""
-
-
-@pytest.fixture
-def daemon(tmp_path):
-    with PrivateBus() as bus:
-        daemon = Daemon(tmp_path, bus)
-        daemon.start()
-        yield daemon
-        if daemon.process.poll() is None:
-            daemon.stop()
 
 
 @pytest.fixture
 def work(tmp_path):
-    child = subprocess.Popen([sys.executable, "-c", WORK, str(tmp_path / "spin")])
-    yield child
-    child.kill()
-    child.wait()
+    work = Work(tmp_path / "spin")
+    yield work
+    work.end()
 
 
 def test_what_cannot_be_watched_is_refused_in_one_line_and_nothing_is_lost(daemon):
@@ -76,7 +54,8 @@ def test_a_process_that_ends_is_told_and_its_target_goes(daemon):
     wait_until(lambda: daemon.ask("list") == [], 10)
 
 
-def test_after_kill_9_the_watches_are_back_and_the_blind_time_is_told(daemon, work):
+def test_after_kill_9_the_watches_are_back_and_the_blind_time_is_told(own_daemon, work):
+    daemon = own_daemon
     daemon.ask("watch", work.pid)
     daemon.process.send_signal(signal.SIGKILL)
     daemon.process.wait()
@@ -86,7 +65,8 @@ def test_after_kill_9_the_watches_are_back_and_the_blind_time_is_told(daemon, wo
     assert daemon.targets() == [f"pid:{work.pid}"]
 
 
-def test_a_targets_number_is_never_given_again(daemon, work):
+def test_a_targets_number_is_never_given_again(own_daemon, work):
+    daemon = own_daemon
     daemon.ask("watch", "--runtime", work.pid)
     assert [target["id"] for target in daemon.ask("list")] == [1]
     daemon.ask("unwatch", 1)
@@ -96,7 +76,8 @@ def test_a_targets_number_is_never_given_again(daemon, work):
     assert [target["id"] for target in daemon.ask("list")] == [2]
 
 
-def test_a_killed_detector_is_told_and_replaced_while_collection_goes_on(daemon, work):
+def test_a_killed_detector_is_told_and_replaced_while_collection_goes_on(own_daemon, work):
+    daemon = own_daemon
     daemon.ask("watch", work.pid)
     wait_until(lambda: daemon.worker_state() == "connected", 20)
     old = daemon.worker()
@@ -106,7 +87,8 @@ def test_a_killed_detector_is_told_and_replaced_while_collection_goes_on(daemon,
     assert daemon.worker() != old and daemon.targets() == [f"pid:{work.pid}"]
 
 
-def test_a_wrong_configuration_is_refused_by_its_line_and_the_old_one_stays(daemon):
+def test_a_wrong_configuration_is_refused_by_its_line_and_the_old_one_stays(own_daemon):
+    daemon = own_daemon
     (daemon.config / "osdetectord.yml").write_text("# one\ninterval_s: fast\n")
     call = ["busctl", f"--address={daemon.environment['DBUS_SYSTEM_BUS_ADDRESS']}", "call"]
     where = ["org.osdetector1", "/org/osdetector1", "org.osdetector1.Manager", "Reload"]
@@ -119,26 +101,8 @@ def test_a_wrong_configuration_is_refused_by_its_line_and_the_old_one_stays(daem
     daemon.waits_to_say("configuration reloaded")
 
 
-@pytest.mark.timeout(150)
-def test_a_process_that_begins_to_spin_is_an_anomaly_until_it_stops(daemon, work, tmp_path):
-    daemon.ask("watch", work.pid)
-    wait_until(lambda: daemon.ask("list")[0]["state"] == "normal", 90)
-    time.sleep(5)
-    (tmp_path / "spin").touch()
-    told = daemon.waits_to_say(r'\{"MESSAGE": "python3\[\d+\]: .*\}', 30)
-    record = json.loads(told[0])
-    assert record["OBJECT_PID"] == work.pid and record["PRIORITY"] == 4
-    assert record["MESSAGE_ID"] == "0ad3a6ef2c7b4a0f9f6b5cf7c1d1b9a1"
-    assert "cpu." in record["OSDETECTOR_METRICS"] or "syscalls." in record["OSDETECTOR_METRICS"]
-    (anomaly,) = daemon.ask("anomalies", "--open")
-    assert anomaly["pid"] == work.pid and anomaly["message"] == record["MESSAGE"]
-    assert daemon.ask("list")[0]["state"] == "anomalous"
-    told_of_it(daemon, anomaly["id"])
-    (tmp_path / "spin").unlink()
-    daemon.waits_to_say(rf"python3\[{work.pid}\]: normal again after", 60)
-
-
-def test_samples_are_recorded_where_the_configuration_says_so(daemon, work, tmp_path):
+def test_samples_are_recorded_where_the_configuration_says_so(own_daemon, work, tmp_path):
+    daemon = own_daemon
     (daemon.config / "osdetectord.yml").write_text("csv: yes\n")
     daemon.process.send_signal(signal.SIGHUP)
     daemon.waits_to_say("configuration reloaded")
@@ -155,34 +119,6 @@ def test_samples_are_recorded_where_the_configuration_says_so(daemon, work, tmp_
     assert len(rows) >= 5
     assert done.returncode == 0, done.stderr
     assert len(judged) == len(rows) + 1
-
-
-@pytest.mark.timeout(400)
-def test_the_drill_brings_a_fault_about_and_is_told_it(daemon):
-    command = [sys.executable, "-m", "osdctl", "--json=short", "drill", "descriptors", "--limit", "2min"]
-    done = subprocess.run(command, env=daemon.environment, capture_output=True, text=True, timeout=380, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)
-    assert told["told"] and told["fault"] == "descriptors" and told["seconds"] <= 120
-    assert daemon.ask("anomalies", "-n", "1")[0]["id"] >= told["anomaly"]["id"]
-    wait_until(lambda: daemon.ask("list") == [], 10)
-
-
-def told_of_it(daemon, number):
-    """Check that an anomaly of a loop is explained by what changed, and drawn with what was expected."""
-    (explained,) = daemon.ask("explain", number)
-    calls = explained["evidence"]["syscalls"]
-    assert calls["during_s"] > 0 and calls["before_s"] > 0
-    getppid = next(call for call in calls["calls"] if call["name"] == "getppid")
-    assert getppid["before_count"] / calls["before_s"] > getppid["count"] / calls["during_s"]
-    (thread,) = explained["evidence"]["threads"]
-    assert thread["tid"] == explained["pid"]
-    assert "watched" in [one["kind"] for one in explained["evidence"]["happenings"]]
-    # what is expected is kept each ten seconds
-    wait_until(lambda: daemon.ask("plot", 1, "cpu.on_cpu")[0]["expected"]["high"], 30)
-    (curve,) = daemon.ask("plot", 1, "cpu.on_cpu")
-    assert max(curve["max"]) > max(curve["expected"]["high"]) > 0
-    assert len(curve["values"]) == len(curve["times_us"]) > 60
 
 
 def test_what_the_daemon_needs_and_lacks_is_one_clear_sentence(tmp_path):

@@ -7,14 +7,14 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from private_bus import PrivateBus, wait_until
+from private_bus import wait_until
 
-from tests.bpf.obedient import Probed
-from tests.bpf.whole_daemon import Daemon
+from tests.bpf.obedient import PROBED
+from tests.daemon.conftest import Run
+from tests.daemon.whole_daemon import Daemon
 
 HERE = Path(__file__).parent
 MUCH, LITTLE = 101 * 1009, 13 * 77
@@ -22,50 +22,6 @@ MUCH, LITTLE = 101 * 1009, 13 * 77
 BLOCKS = 101 + 13
 CALLS = 499 * 11 + BLOCKS
 """Calls of the allocator in each round of work: give_back() takes six times and frees five, 499 times over."""
-
-Run = Callable[..., Probed]
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("leaking") / "leaking"
-    build = ["gcc", "-O2", "-fno-omit-frame-pointer", "-o", path, HERE / "probed.c", "-pthread"]
-    subprocess.run(build, check=True)
-    return path
-
-
-@pytest.fixture
-def run(program: Path) -> Iterator[Run]:
-    running: list[Probed] = []
-
-    def start(*arguments: str, path: Path = program) -> Probed:
-        running.append(Probed(path, *arguments))
-        return running[-1]
-
-    yield start
-    for one in running:
-        one.end()
-
-
-@pytest.fixture(scope="module")
-def one_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with PrivateBus() as bus:
-        daemon = Daemon(tmp_path_factory.mktemp("daemon"), bus)
-        daemon.start()
-        yield daemon
-        daemon.stop()
-
-
-@pytest.fixture
-def daemon(one_daemon: Daemon) -> Iterator[Daemon]:
-    """The one daemon of this module, with nothing watched before and after each test."""
-    yield one_daemon
-    for one in one_daemon.ask("allocations", "list"):
-        one_daemon.osdctl("allocations", "remove", one["id"])
-    for target in one_daemon.ask("list"):
-        one_daemon.osdctl("unwatch", target["id"])
-    wait_until(lambda: not one_daemon.ask("allocations", "list") and not one_daemon.ask("list"))
-    assert "Traceback" not in one_daemon.said()
 
 
 def show(daemon: Daemon, number: object) -> dict[str, object]:
@@ -178,7 +134,7 @@ def test_they_end_with_their_process(daemon: Daemon, run: Run) -> None:
 
 
 def test_a_program_with_an_allocator_of_its_own_is_found(daemon: Daemon, run: Run, tmp_path: Path) -> None:
-    build = ["gcc", "-O2", "-static", "-o", tmp_path / "static", HERE / "probed.c", "-pthread"]
+    build = ["gcc", "-O2", "-static", "-o", tmp_path / "static", PROBED, "-pthread"]
     subprocess.run(build, check=True)
     process = run("leak", path=tmp_path / "static")
     added = add(daemon, "--pid", process.pid)
