@@ -409,10 +409,16 @@ def test_a_wrong_command_line_is_one_line(words, said, status, tmp_path):
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
+def open_to_everybody(directory: Path) -> None:
+    directory.chmod(0o777)
+    for parent in directory.parents:
+        # those that pytest made, and each of its processes where there are several
+        if parent.name.startswith(("pytest-", "popen-")):
+            parent.chmod(0o755)
+
+
 def test_without_root_the_kernel_s_signals_are_refused(tmp_path):
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+    open_to_everybody(tmp_path)
     refused(snoop(tmp_path, {"snoop_cpu": "bcc"}, *TOUCH, under=NOBODY), "snoop_cpu needs root")
     refused(
         snoop(tmp_path, {"snoop_mem": "bcc_kernel"}, "-p", str(os.getpid()), under=NOBODY),
@@ -421,9 +427,7 @@ def test_without_root_the_kernel_s_signals_are_refused(tmp_path):
 
 
 def test_without_root_the_files_of_proc_serve(tmp_path):
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+    open_to_everybody(tmp_path)
     config = {"snoop_cpu": "stat", "snoop_mem": "bcc_kernel", "interval": 0.2}
     run = snoop(tmp_path, config, "-c", "sleep 1", under=NOBODY)
 
