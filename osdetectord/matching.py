@@ -48,14 +48,16 @@ class Matcher:
         if spec.kind is SpecKind.COMM:
             return self._text(pid, "comm").rstrip("\n") == spec.value and not self._is_kernel_thread(pid)
         if spec.kind is SpecKind.EXE:
-            return self.exe(pid) == spec.value
+            # /bin/sh is a link to a link; the kernel tells where they lead, and the target of a link may change
+            found = self.exe(pid)
+            return bool(found) and (found == spec.value or found == os.path.realpath(spec.value))
         if spec.kind is SpecKind.USER:
             return self._uid(pid) == user_id(spec) and not self._is_kernel_thread(pid)
         wanted = self._root + group if spec.kind is SpecKind.UNIT else spec.value
         if not wanted or wanted == self._root:
             return False
-        found = self.cgroup(pid)
-        return found is not None and (found == wanted or found.startswith(wanted + "/"))
+        group_of = self.cgroup(pid)
+        return group_of is not None and (group_of == wanted or group_of.startswith(wanted + "/"))
 
     def find(self, spec: Spec, group: str = "") -> list[int]:
         """Return all processes that are meant, by pid."""

@@ -37,6 +37,18 @@ def test_a_process_is_found_by_command_executable_and_user(sleeper):
     assert matcher.cmdline(process.pid) == f"{program} 60"
 
 
+def test_a_program_is_found_by_a_link_to_it_and_no_longer_when_that_leads_elsewhere(sleeper, tmp_path):
+    process, program = sleeper
+    (tmp_path / "bin").symlink_to(tmp_path)
+    (tmp_path / "link").symlink_to(program)
+    matcher = Matcher()
+    for path in (f"{tmp_path}/bin/{program.name}", f"{tmp_path}/bin/link"):
+        assert matcher.find(parse_spec(f"exe:{path}")) == [process.pid]
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to("/bin/true")
+    assert matcher.find(parse_spec(f"exe:{tmp_path}/link")) == []
+
+
 def test_a_program_that_was_replaced_is_still_found_by_its_path(sleeper):
     process, program = sleeper
     program.unlink()
