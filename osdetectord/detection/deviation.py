@@ -27,6 +27,7 @@ class Deviation(Evidence):
         self.declare("spread", (setup.metrics,), fill=1.0)
         self.declare("live", fill=1.0)
         self._alpha, self._follow, self._slew = smoothing, follow, slew
+        self._asked: tuple[Rows, Floats, Floats] | None = None
 
     def learn(self, past: Past) -> None:
         smooth = ewma(past.z, self._alpha)
@@ -41,21 +42,25 @@ class Deviation(Evidence):
         self["live"][past.slots] = past.live()
         self["spread"][past.slots] = np.hypot(robust_spread(deviation[:, start:]), LEAST_SPREAD)
 
-    def _smoothed(self, rows: Rows) -> Floats:
-        smooth = np.where(rows.fresh[:, None], self["baseline"][rows.slots], self["smooth"][rows.slots])
-        return np.asarray(smooth + self._alpha * (rows.z - smooth))
+    def _away(self, rows: Rows) -> tuple[Floats, Floats]:
+        """Return the smoothed metrics, and how far they are from their baseline; asked for to score and to update."""
+        if self._asked is None or self._asked[0] is not rows:
+            baseline = self["baseline"][rows.slots]
+            smooth = np.where(rows.fresh[:, None], baseline, self["smooth"][rows.slots])
+            smooth += self._alpha * (rows.z - smooth)
+            self._asked = (rows, smooth, smooth - baseline)
+        return self._asked[1], self._asked[2]
 
     def deviation(self, rows: Rows) -> Floats:
         """Return shape ``(K, M)``: how many spreads each smoothed metric is away from its baseline."""
-        away = self._smoothed(rows) - self["baseline"][rows.slots]
+        _, away = self._away(rows)
         return np.asarray(np.clip(away / self["spread"][rows.slots], -CLIP, CLIP))
 
     def update(self, rows: Rows, rate: Floats) -> None:
-        smooth = self._smoothed(rows)
+        smooth, away = self._away(rows)
+        self._asked = None
         self["smooth"][rows.slots] = smooth
-        baseline = self["baseline"]
-        step = np.clip(smooth - baseline[rows.slots], -self._slew, self._slew)
-        baseline[rows.slots] += self._follow * rate[:, None] * step
+        self["baseline"][rows.slots] += self._follow * rate[:, None] * np.clip(away, -self._slew, self._slew)
 
     def blame(self, rows: Rows) -> Floats:
         return np.asarray(np.log1p(self.deviation(rows) ** 2))

@@ -160,7 +160,7 @@ class Engine:
         for number in frame.series.tolist():
             if number not in self._slot_of:
                 self.add(number, str(number))
-        slots = np.array([self._slot_of[number] for number in frame.series.tolist()], np.intp)
+        slots = np.fromiter(map(self._slot_of.__getitem__, frame.series.tolist()), np.intp, len(frame.series))
         life, count = self._life, len(slots)
         known = np.isfinite(frame.values)
         here = known.any(axis=1)
@@ -240,8 +240,10 @@ class Engine:
         high: Floats,
     ) -> list[Episode]:
         """Turn alarms into episodes; takes the user's silence into account in ``alarm``."""
-        numbers = frame.series.tolist()
         concerned = self._episodes.concerned()
+        if not concerned and not alarm.any():
+            return []
+        numbers = frame.series.tolist()
         pick = [k for k, i in enumerate(places) if alarm[i] or numbers[i] in concerned]
         if not pick:
             return []

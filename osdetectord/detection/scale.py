@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from osdetectord.detection.slots import Floats, SlotArrays, Slots
+from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
 
 NORMAL_CONSISTENCY = 1.4826
 """Makes the MAD estimate the standard deviation of normal data: 1 / Phi^-1(3/4).
@@ -62,6 +62,7 @@ class Scale(SlotArrays):
         super().__init__()
         self._slow, self._load_speed = slow, 0.0 if slow else LOAD_SPEED
         self._asked: tuple[Floats, Floats] | None = None
+        self._weighed: tuple[Floats, Bools, Floats] | None = None
         self.declare("natural", (metrics,), fill=1.0)
         self.declare("centre", (metrics,))
         self.declare("spread", (metrics,), fill=1.0)
@@ -80,7 +81,7 @@ class Scale(SlotArrays):
 
     def learn(self, slots: Slots, x: Floats) -> None:
         """Learn from past samples of shape ``(K, T, M)``."""
-        self._asked = None
+        self._asked = self._weighed = None
         self.clear(slots)
         size = np.abs(x)
         natural = NATURAL * np.maximum(np.median(size, axis=1), 1e-3 * size.max(axis=1)) + LEAST_NATURAL
@@ -132,18 +133,25 @@ class Scale(SlotArrays):
         self["load_high"][slot] = np.quantile(load, 0.95)
         self["load_low"][slot] = self["load_floor"][slot] = np.quantile(load, 0.05)
 
-    def _less_load(self, slots: Slots, far: Floats) -> Floats:
+    def _less_load(self, slots: Slots, x: Floats, far: Floats) -> Floats:
         """Take from ``far`` what a load outside any seen explains: above it, up to a few times as much; below it, as
         far as the load has gone down slowly."""
-        some = self["carries"][slots].any(axis=1)
+        some, load = self._loads(slots, x, far)
         excess = np.zeros(len(slots))
         if some.any():
             at = slots[some]
-            load, low = self._load(at, far[some]), self["load_low"][at]
+            low = self["load_low"][at]
             above = np.clip(load - self["load_high"][at], 0.0, LOAD_MOST)
             excess[some] = above + np.clip(load - low, self["load_floor"][at] - low, 0.0)
         less: Floats = far - excess[:, None] * self["load"][slots]
         return less
+
+    def _loads(self, slots: Slots, x: Floats, far: Floats) -> tuple[Bools, Floats]:
+        """Return which series have a load, and that of those; asked for twice for each row."""
+        if self._weighed is None or self._weighed[0] is not x:
+            loaded = self["carries"][slots].any(axis=1)
+            self._weighed = (x, loaded, self._load(slots[loaded], far[loaded]))
+        return self._weighed[1], self._weighed[2]
 
     def _load(self, slots: Slots, far: Floats) -> Floats:
         """Return the load of series that have one, in nats from its median."""
@@ -152,12 +160,12 @@ class Scale(SlotArrays):
         count, series = carries.sum(axis=1), np.arange(len(slots))
         return np.asarray(0.5 * (loads[series, (count - 1) // 2] + loads[series, count // 2]))
 
-    def _follow_load(self, slots: Slots, far: Floats) -> None:
+    def _follow_load(self, slots: Slots, x: Floats, far: Floats) -> None:
         """Let the floor of the load go down with it, slowly: clients that go home are not clients that are cut off."""
-        loaded = self["carries"][slots].any(axis=1)
+        loaded, load = self._loads(slots, x, far)
         if loaded.any():
             at = slots[loaded]
-            below = self._load(at, far[loaded]) - self["load_floor"][at]
+            below = load - self["load_floor"][at]
             slowly = below > -LOAD_STEP
             self["load_floor"][at] += np.where(slowly, np.clip(below, -self._load_speed, 0.0), 0.0)
 
@@ -170,7 +178,7 @@ class Scale(SlotArrays):
     def z(self, slots: Slots, x: Floats) -> Floats:
         """Return clipped z of samples of shape ``(K, M)``."""
         far = self._far(slots, x) - self["offset"][slots]
-        return np.clip(self._less_load(slots, far), -CLIP, CLIP)
+        return np.clip(self._less_load(slots, x, far), -CLIP, CLIP)
 
     def past_z(self, slots: Slots, x: Floats) -> Floats:
         """Return clipped z of samples of shape ``(K, T, M)``."""
@@ -182,7 +190,7 @@ class Scale(SlotArrays):
         """Let the expected value drift with the samples, and accept steps that hold; ``rate`` has shape ``(K,)``."""
         far = self._far(slots, x)
         self["recent"][slots] += RECENT * (far - self["recent"][slots])
-        self._follow_load(slots, far - self["offset"][slots])
+        self._follow_load(slots, x, far - self["offset"][slots])
         baseline = self["baseline"]
         baseline[slots] += rate[:, None] * np.clip(far - self["offset"][slots] - baseline[slots], -1.0, 1.0)
         block = self["rows"][slots] // BLOCK_ROWS % BLOCKS
@@ -216,6 +224,7 @@ class Scale(SlotArrays):
 
     def restart(self, slots: Slots, x: Floats) -> None:
         """Let staircases start from these samples."""
+        self._weighed = None
         self["offset"][slots] = np.where(self["staircase"][slots], self._far(slots, x), self["offset"][slots])
         self["rows"][slots] = 0
 

@@ -30,6 +30,7 @@ class Innovation(Evidence):
         self.declare("smooth")
         self.declare("live", fill=1.0)
         self._alpha = setup.options["smoothing"] * (0.5 if setup.slow else 1.0)
+        self._asked: tuple[Rows, Floats] | None = None
 
     def learn(self, past: Past) -> None:
         change = (past.z[:, LAG:] - past.z[:, :-LAG]) / LAG
@@ -51,10 +52,13 @@ class Innovation(Evidence):
     def score(self, rows: Rows) -> Floats:
         smooth = np.where(rows.fresh, 0.0, self["smooth"][rows.slots])
         energy = self.blame(rows).sum(axis=1) / self["live"][rows.slots]
-        return np.where(self._filled(rows) >= LAG, smooth + self._alpha * (energy - smooth), smooth)
+        score = np.where(self._filled(rows) >= LAG, smooth + self._alpha * (energy - smooth), smooth)
+        self._asked = (rows, score)
+        return score
 
     def update(self, rows: Rows, rate: Floats) -> None:
-        self["smooth"][rows.slots] = self.score(rows)
+        asked, self._asked = self._asked, None
+        self["smooth"][rows.slots] = asked[1] if asked is not None and asked[0] is rows else self.score(rows)
         self["filled"][rows.slots] = np.minimum(self._filled(rows) + 1, LAG)
         recent = self["recent"]
         recent[rows.slots, :-1] = recent[rows.slots, 1:]

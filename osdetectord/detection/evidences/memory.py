@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osdetectord.detection.evidence import Evidence, Options, Past, Rows, Setup
+from osdetectord.detection.pieces import nth_smallest, pieces
 from osdetectord.detection.slots import Floats, Slots
 from osdetectord.detection.smoothing import ewma
 
@@ -76,14 +77,11 @@ class Memory(Evidence):
         """Return squared distances to all states of each series, ``(K, states)``, infinite where none is held."""
         states, squares = self["states"], self["squares"]
         norms = (state * state).sum(axis=1)[:, None]
-        # one way to add up, however many there are: the same rows must give the same score in any company
-        if 2 * len(slots) > len(states):
-            query = np.zeros((len(states), state.shape[1]), np.float32)
-            query[slots] = state
-            inner = np.einsum("ksm,km->ks", states, query)[slots]
-        else:
-            inner = np.einsum("ksm,km->ks", states[slots], state)
-        return np.asarray(squares[slots] - 2.0 * inner + norms)
+        inner = np.empty((len(slots), states.shape[1], 1), np.float32)
+        for part in pieces(len(slots), states[0].size):
+            # a product for each series: the same rows must give the same score in any company
+            np.matmul(states[slots[part]], state[part, :, None], out=inner[part])
+        return np.asarray(squares[slots] - 2.0 * inner[:, :, 0] + norms)
 
     def score(self, rows: Rows) -> Floats:
         if not len(rows):
@@ -97,8 +95,7 @@ class Memory(Evidence):
         """Return squared distances to the routine's third nearest state, and to that or a nearer brief one."""
         if self._asked is None or self._asked[0] is not rows:
             distance = self._squared(rows.slots, self._smoothed(rows).astype(np.float32))
-            routine = np.partition(distance[:, : self._size], NEIGHBOUR - 1, axis=1)[:, :NEIGHBOUR]
-            third = routine[:, NEIGHBOUR - 1].astype(np.float64)
+            third = nth_smallest(distance[:, : self._size], NEIGHBOUR).astype(np.float64)
             # a job passes through its states in a few rows: none of them has neighbours
             self._asked = (rows, third, np.minimum(third, distance[:, self._size :].min(axis=1)))
         return self._asked[1], self._asked[2]

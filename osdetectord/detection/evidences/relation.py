@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from osdetectord.detection.evidence import Evidence, Options, Past, Rows, Setup
+from osdetectord.detection.pieces import pieces
 from osdetectord.detection.scale import CLIP, robust_spread
 from osdetectord.detection.slots import Floats
 from osdetectord.detection.smoothing import ewma
@@ -57,6 +58,9 @@ class Relation(Evidence):
         self["smooth"][rows.slots] = self._smoothed(rows)
 
     def blame(self, rows: Rows) -> Floats:
-        smooth = self._smoothed(rows).astype(np.float32)
-        residual = np.matmul(smooth[:, None], self["residual"][rows.slots])[:, 0] / self["spread"][rows.slots]
+        smooth, operator = self._smoothed(rows).astype(np.float32)[:, None], self["residual"]
+        left = np.empty_like(smooth)
+        for part in pieces(len(rows), operator[0].size):
+            np.matmul(smooth[part], operator[rows.slots[part]], out=left[part])
+        residual = left[:, 0] / self["spread"][rows.slots]
         return np.asarray(np.log1p(np.clip(residual, -CLIP, CLIP).astype(np.float64) ** 2))

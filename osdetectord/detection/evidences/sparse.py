@@ -26,7 +26,10 @@ class Sparse(Deviation):
         self._share = setup.options["share"]
 
     def score(self, rows: Rows) -> Floats:
-        loudest = -np.sort(-self.blame(rows), axis=1)
+        blame, mean = self.blame(rows), np.zeros(len(rows))
         count = np.maximum(1, np.rint(self._share * self["live"][rows.slots])).astype(np.intp)
-        mean: Floats = np.cumsum(loudest, axis=1)[np.arange(len(rows)), count - 1] / count
+        for loudest in np.unique(count):
+            alike = count == loudest
+            parted = np.partition(blame[alike], -loudest, axis=1)
+            mean[alike] = parted[:, -loudest:].mean(axis=1)
         return mean

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from osdetectord.detection.evidence import Evidence, Options, Past, Rows, Setup
-from osdetectord.detection.slots import Floats
+from osdetectord.detection.pieces import pieces
+from osdetectord.detection.slots import Bools, Floats
 
 COMPONENTS = 16
 VARIANCE = 0.9
@@ -51,18 +53,27 @@ class WindowPca(Evidence):
         self["recent"][past.slots] = past.z[:, past.z.shape[1] - (self._rows - 1) :]
         self["filled"][past.slots] = self._rows - 1
 
-    def _residual(self, rows: Rows) -> Floats:
+    def _centred(self, rows: Rows) -> NDArray[np.float32]:
         window = np.concatenate([self["recent"][rows.slots], rows.z[:, None].astype(np.float32)], axis=1)
-        centred = window.reshape(len(rows), -1) - self["mean"][rows.slots]
-        basis = self["components"][rows.slots]
+        return np.asarray(window.reshape(len(rows), -1) - self["mean"][rows.slots])
+
+    def _residual(self, rows: Rows) -> Floats:
+        centred, basis = self._centred(rows), self["components"][rows.slots]
         weights = np.matmul(basis, centred[:, :, None])
         residual: Floats = centred - np.matmul(weights.swapaxes(1, 2), basis)[:, 0]
-        filled = np.where(rows.fresh, 0, self["filled"][rows.slots])
-        return np.where((filled >= self._rows - 1)[:, None], residual, 0.0)
+        return np.where(self._full(rows)[:, None], residual, 0.0)
+
+    def _full(self, rows: Rows) -> Bools:
+        return np.where(rows.fresh, 0, self["filled"][rows.slots]) >= self._rows - 1
 
     def score(self, rows: Rows) -> Floats:
-        residual = self._residual(rows)
-        return np.asarray(np.sqrt((residual * residual).sum(axis=1) / (self._rows * self["live"][rows.slots])))
+        centred, components = self._centred(rows), self["components"]
+        weights = np.empty((len(rows), COMPONENTS, 1), np.float32)
+        for part in pieces(len(rows), components[0].size):
+            np.matmul(components[rows.slots[part]], centred[part, :, None], out=weights[part])
+        # the components are orthonormal: what they do not hold is what is left of the squares
+        left = np.maximum((centred * centred).sum(axis=1) - (weights * weights).sum(axis=(1, 2)), 0.0)
+        return np.where(self._full(rows), np.sqrt(left / (self._rows * self["live"][rows.slots])), 0.0)
 
     def update(self, rows: Rows, rate: Floats) -> None:
         recent = self["recent"]
