@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from osdetectord import log, messages, statm
+from osdetectord import heap, log, messages, statm
 from osdetectord.detection.engine import Engine
 from osdetectord.detection.settings import Settings
 from osdetectord.errors import ConfigError, WireError
@@ -169,6 +169,7 @@ def main() -> int:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     log.configure(Journal(), "info")
+    heap.settle()
     notifier = Notifier()
     if args.fd is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon; the socket's end stops us

@@ -20,7 +20,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from osdetectord import statm  # noqa: E402
+from osdetectord import heap, statm  # noqa: E402
 from osdetectord.detection.engine import HISTORY_ROWS, Engine  # noqa: E402
 from osdetectord.detection.evidences import DEFAULT_ON  # noqa: E402
 from osdetectord.detection.settings import Settings  # noqa: E402
@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=60, metavar="N", help="rows measured")
     parser.add_argument("--with", dest="more", default="", metavar="NAME,...", help="evidences beyond the usual")
     given = parser.parse_args()
+    heap.settle()  # as the detector does
     more = [name for name in given.more.split(",") if name]
     settings = Settings.parse({"evidences": Settings.only([*DEFAULT_ON, *more], {})})
     metrics = tuple(Metric(f"m{m}", "", Kind.GAUGE) for m in range(given.metrics))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from osdetectord.detection.fusion import Fusion
 from osdetectord.detection.scale import Scale
 from osdetectord.detection.settings import Settings
 from osdetectord.detection.signature import Catalogue
-from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
+from osdetectord.detection.slots import CHUNK, Bools, Floats, SlotArrays, Slots
 from osdetectord.detection.store import Store
 from osdetectord.detection.threshold import Threshold
 from osdetectord.errors import ShapeError
@@ -57,7 +58,7 @@ class _Life(SlotArrays):
 
     def __init__(self, metrics: int, rows: int) -> None:
         super().__init__()
-        self.declare("history", (rows, metrics), np.float32)
+        self.history = self.declare_for_some("history", (rows, metrics), np.float32)
         self.declare("seen", (), np.int64)
         self.declare("learnt", (), np.int64)
         self.declare("due", (), np.bool_)
@@ -114,13 +115,8 @@ class Engine:
             return
         if not self._free:
             old = len(self._life["seen"])
-            new = max(4, 2 * old)
-            for part in self._parts():
-                part.resize(new)
-            self._free = list(range(new - 1, old - 1, -1))
-        slot = self._free.pop()
-        for part in self._parts():
-            part.clear(np.array([slot]))
+            self._resize(old + min(max(4, old), CHUNK))
+        slot = heappop(self._free)
         self._slot_of[series], self._program[series] = slot, program
         self._start_warm(slot, series, program)
 
@@ -130,8 +126,19 @@ class Engine:
             if series == self._eldest()[self._program[series]]:
                 self._keep(series)
             self._episodes.drop(series)
-            self._free.append(self._slot_of.pop(series))
+            slot = self._slot_of.pop(series)
+            heappush(self._free, slot)
             del self._program[series]
+            for part in self._parts():
+                part.clear(np.array([slot]))
+            used = max(self._slot_of.values(), default=-1) + 1
+            if len(self._life["seen"]) >= used + 2 * CHUNK:
+                self._resize(used + CHUNK)
+
+    def _resize(self, capacity: int) -> None:
+        for part in self._parts():
+            part.resize(capacity)
+        self._free = sorted(set(range(capacity)).difference(self._slot_of.values()))
 
     def mark(self, episode: int, useful: bool | None) -> None:
         """Take the user's word on an episode: its like stay quiet if it was not useful, and never if it was.
@@ -294,7 +301,8 @@ class Engine:
         life = self._life
         young = life["seen"][slots] < self._history
         slots, x = slots[young], x[young]
-        life["history"][slots, life["seen"][slots]] = x
+        place = life.history.lend(slots)
+        life.history.rows[place, life["seen"][slots]] = x
         life["seen"][slots] += 1
         life["due"][slots] |= life["seen"][slots] >= np.where(
             life["ready"][slots], 2 * life["learnt"][slots], self._warmup
@@ -305,7 +313,7 @@ class Engine:
             self._fit(due[life["seen"][due] == length][:MOST_FITS], length)
 
     def _fit(self, slots: Slots, length: int) -> None:
-        past_x = self._life["history"][slots, :length].astype(np.float64)
+        past_x = self._life.history.rows[self._life.history.at(slots), :length].astype(np.float64)
         self._scale.learn(slots, past_x)
         past = Past(slots, past_x, self._scale.past_z(slots, past_x))
         for e, evidence in enumerate(self._evidences):
@@ -313,6 +321,10 @@ class Engine:
                 self._calibration.learn(slots, e, evidence.fit(past))
         self._life["ready"][slots], self._life["due"][slots] = True, False
         self._life["learnt"][slots] = length
+        if 2 * length > self._history:
+            # it was the last time: the past takes more room than all that was learnt from it
+            self._life["seen"][slots] = self._history
+            self._life.history.take_back(slots)
 
     def _catalogue(self, program: str) -> Catalogue:
         return self._catalogues.setdefault(program, Catalogue())

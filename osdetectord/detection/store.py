@@ -17,10 +17,15 @@ from numpy.typing import NDArray
 from osdetectord.logger import get_logger
 
 MAGIC = b"osdetectord-state"
-VERSION = 1
+VERSION = 2
+"""2: packed memory, and arrays that only some series have."""
 SUFFIX = ".state"
 
 logger = get_logger()
+
+
+class _OtherVersionError(Exception):
+    """A file that another version of this program wrote; nothing is wrong with it."""
 
 
 class Store:
@@ -61,7 +66,8 @@ class Store:
             os.close(directory)
 
     def read(self, program: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
-        """Return what was written, or nothing; a damaged file is set aside and logged."""
+        """Return what was written, or nothing; a damaged file is set aside and logged, one of another version is left
+        until it is written again."""
         path = self.path(program)
         try:
             content = path.read_bytes()
@@ -72,6 +78,9 @@ class Store:
             return None
         try:
             return _parse(content)
+        except _OtherVersionError as error:
+            logger.info("learnt state is of another version, learning anew", path=str(path), reason=str(error))
+            return None
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             aside = path.with_suffix(".corrupt")
             logger.warning("learnt state is damaged, set aside", path=str(path), aside=str(aside), error=str(error))
@@ -88,7 +97,7 @@ def _parse(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     if len(words) != 3 or words[0] != MAGIC:
         raise ValueError("not a state file")
     if words[1] != b"%d" % VERSION:
-        raise ValueError(f"version {words[1].decode(errors='replace')}, expected {VERSION}")
+        raise _OtherVersionError(f"version {words[1].decode(errors='replace')}, expected {VERSION}")
     if sha256(body).hexdigest().encode() != words[2]:
         raise ValueError("checksum does not match")
     with np.load(io.BytesIO(body), allow_pickle=False) as archive:

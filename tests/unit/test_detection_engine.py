@@ -272,6 +272,28 @@ def test_a_removed_series_leaves_its_place_clean():
     assert verdict.progress[0] == pytest.approx(1 / 60)
 
 
+def test_processes_that_left_give_their_room_back():
+    engine = Engine(Settings(), METRICS, 1.0)
+    values = normal(3)
+    for t, count in enumerate((997, 997, 3)):
+        for number in range(count, 997):
+            engine.remove(number)
+        rows = np.repeat(values[t : t + 1], count, axis=0)
+        engine.step(Frame((t + 1) * SECOND, 1.0, np.arange(count, dtype=np.uint64), METRICS, rows))
+    assert all(len(array) < 200 for part in engine._parts() for array in part._arrays.values())
+    verdict = engine.step(Frame(4 * SECOND, 1.0, np.array([1, 2000], np.uint64), METRICS, values[:2]))
+    assert verdict.progress.tolist() == [4 / 60, 1 / 60]
+
+
+def test_the_past_is_kept_only_as_long_as_it_is_learnt_from():
+    watched = Watched()
+    watched.feed(normal(307)[:239])
+    history = watched.engine._life.history
+    assert history.has(np.arange(1))[0]
+    watched.feed(normal(307)[239:])
+    assert not history.has(np.arange(1))[0]
+
+
 def test_a_smaller_budget_makes_every_score_smaller():
     values = with_fault(normal(181), 151, 20, 3.0)
     generous, strict = Watched(Settings(budget=24.0)), Watched(Settings(budget=0.1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from osdetectord.detection.store import SUFFIX, Store
+from osdetectord.detection.store import SUFFIX, VERSION, Store
 
 ARRAYS = {"scale/centre": np.arange(7.0), "life/seen": np.array(61, np.int64), "none": np.zeros((0, 5))}
 
@@ -39,7 +39,6 @@ def test_any_name_of_a_program_stays_within_the_directory(tmp_path, name):
         lambda content: content[:100] + bytes([content[100] ^ 1]) + content[101:],
         lambda content: b"",
         lambda content: b"something else\n" + content,
-        lambda content: content.replace(b"state 1 ", b"state 2 ", 1),
     ],
 )
 def test_a_damaged_file_is_set_aside_and_not_believed(tmp_path, damage):
@@ -50,6 +49,18 @@ def test_a_damaged_file_is_set_aside_and_not_believed(tmp_path, damage):
     assert store.read("unit:a.service") is None
     assert not path.exists()
     assert path.with_suffix(".corrupt").exists()
+
+
+def test_a_file_of_another_version_is_left_alone_and_learnt_anew(tmp_path):
+    store = Store(tmp_path)
+    store.write("unit:a.service", {}, ARRAYS)
+    path = store.path("unit:a.service")
+    old = path.read_bytes().replace(b"state %d " % VERSION, b"state 1 ", 1)
+    path.write_bytes(old)
+    assert store.read("unit:a.service") is None
+    assert path.read_bytes() == old
+    store.write("unit:a.service", {}, ARRAYS)
+    assert store.read("unit:a.service") is not None
 
 
 def test_objects_are_never_unpickled(tmp_path):

@@ -43,6 +43,7 @@ FLOORS = {
     "osdetectord.proc": 3,
     "osdetectord.journal": 3,
     "osdetectord.lean": 0,
+    "osdetectord.heap": 0,
     "osdetectord.logger": 1,
     "osdetectord.trouble": 1,
     "osdetectord.probing.event": 1,

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osdetectord.detection.evidence import Evidence, Options, Past, Rows, Setup
-from osdetectord.detection.pieces import nth_smallest, pieces
+from osdetectord.detection.packed import Packed, pack, products, unpack
+from osdetectord.detection.pieces import nth_smallest
+from osdetectord.detection.scale import CLIP
 from osdetectord.detection.slots import Floats, Slots
 from osdetectord.detection.smoothing import ewma
 
@@ -47,11 +49,12 @@ class Memory(Evidence):
         self._lag = 144 if setup.slow else LAG_ROWS
         self._widest = max(1, round(setup.memory_rows / self._size))
         self.declare("smooth", (setup.metrics,))
-        self.declare("waiting", (self._lag, setup.metrics), np.float32)
+        self.declare("waiting", (self._lag, setup.metrics), np.int16)
         self.declare("worth", (self._lag,), np.int8)
         self.declare("excursion", (), np.int64)
         self.declare("waited", (), np.int64)
-        self.declare("states", (self._size + BRIEF_STATES, setup.metrics), np.float32)
+        self.declare("states", (self._size, setup.metrics), np.int16)
+        self._brief = self.declare_for_some("brief", (BRIEF_STATES, setup.metrics), np.int16)
         self.declare("squares", (self._size + BRIEF_STATES,), np.float32, np.inf)
         self.declare("briefs", (), np.int64)
         self.declare("excused", (), np.int64)
@@ -74,14 +77,16 @@ class Memory(Evidence):
         return np.asarray(smooth + self._alpha * (rows.z - smooth))
 
     def _squared(self, slots: Slots, state: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return squared distances to all states of each series, ``(K, states)``, infinite where none is held."""
-        states, squares = self["states"], self["squares"]
-        norms = (state * state).sum(axis=1)[:, None]
-        inner = np.empty((len(slots), states.shape[1], 1), np.float32)
-        for part in pieces(len(slots), states[0].size):
-            # a product for each series: the same rows must give the same score in any company
-            np.matmul(states[slots[part]], state[part, :, None], out=inner[part])
-        return np.asarray(squares[slots] - 2.0 * inner[:, :, 0] + norms)
+        """Return squared distances to all states of each series, ``(K, states)``, infinite where none is held; the
+        brief ones come last."""
+        distance: NDArray[np.float32] = self["squares"][slots]
+        distance[:, : self._size] -= products(self["states"], slots, 2.0 * state, CLIP)
+        some = self._brief.has(slots)
+        if some.any():
+            rows, at = self._brief.rows, self._brief.at(slots[some])
+            distance[some, self._size :] -= products(rows, at, 2.0 * state[some], CLIP)
+        distance += (state * state).sum(axis=1)[:, None]
+        return distance
 
     def score(self, rows: Rows) -> Floats:
         if not len(rows):
@@ -119,7 +124,7 @@ class Memory(Evidence):
         self._insert(slots[routine], waiting[slots[routine], place[routine]])
         brief = due & (worth[slots, place] == BRIEF)
         self._insert_brief(slots[brief], waiting[slots[brief], place[brief]])
-        waiting[slots, place] = smooth
+        waiting[slots, place] = pack(smooth, CLIP)
         worth[slots, place] = np.where(good, ROUTINE, NOTHING)
         self["waited"][slots] += 1
 
@@ -131,30 +136,34 @@ class Memory(Evidence):
         self["worth"][over] = np.where(worth == NOTHING, BRIEF, worth)
         self["excursion"][slots] = np.where(good, 0, lasted + 1)
 
-    def _insert_brief(self, slots: Slots, state: NDArray[np.float32]) -> None:
-        at = self._size + self["briefs"][slots] % BRIEF_STATES
-        self["states"][slots, at] = state
-        self["squares"][slots, at] = (state * state).sum(axis=1)
+    def _insert_brief(self, slots: Slots, state: Packed) -> None:
+        at = self["briefs"][slots] % BRIEF_STATES
+        place = self._brief.lend(slots)
+        self._brief.rows[place, at] = state
+        self["squares"][slots, self._size + at] = (unpack(state, CLIP) ** 2).sum(axis=1)
         self["briefs"][slots] += 1
 
-    def _insert(self, slots: Slots, state: NDArray[np.float32]) -> None:
+    def _insert(self, slots: Slots, state: Packed) -> None:
         states, squares, held, oldest = self["states"], self["squares"], self["held"], self["oldest"]
         full = held[slots] == self._size
         for slot in slots[full & (self["stride"][slots] < self._widest)]:
             half = (self._size + 1) // 2
-            states[slot, :half], squares[slot, :half] = states[slot, : self._size : 2], squares[slot, : self._size : 2]
-            states[slot, half : self._size], squares[slot, half : self._size] = 0.0, np.inf
+            states[slot, :half], squares[slot, :half] = states[slot, ::2], squares[slot, : self._size : 2]
+            states[slot, half:], squares[slot, half : self._size] = 0, np.inf
             held[slot] = half
             self["stride"][slot] *= 2
         full = held[slots] == self._size
         at = np.where(full, oldest[slots], held[slots])
         states[slots, at] = state
-        squares[slots, at] = (state * state).sum(axis=1)
+        squares[slots, at] = (unpack(state, CLIP) ** 2).sum(axis=1)
         oldest[slots[full]] = (at[full] + 1) % self._size
         held[slots[~full]] += 1
 
     def blame(self, rows: Rows) -> Floats:
         state = self._smoothed(rows)
         nearest = self._squared(rows.slots, state.astype(np.float32)).argmin(axis=1)
-        away: Floats = (state - self["states"][rows.slots, nearest]) ** 2
+        brief = nearest >= self._size
+        like = self["states"][rows.slots, np.where(brief, 0, nearest)]
+        like[brief] = self._brief.rows[self._brief.at(rows.slots[brief]), nearest[brief] - self._size]
+        away: Floats = (state - unpack(like, CLIP)) ** 2
         return np.where(self["held"][rows.slots, None] > 0, away, 0.0)

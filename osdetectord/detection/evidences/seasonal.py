@@ -33,7 +33,7 @@ class Seasonal(Evidence):
         super().__init__(setup)
         self._longest = int(setup.options["longest"]) if not setup.slow else max(300, int(setup.options["longest"]))
         self._proof = setup.options["proof"]
-        self.declare("ring", (CYCLES * self._longest, setup.metrics), np.float32)
+        self._ring = self.declare_for_some("ring", (CYCLES * self._longest, setup.metrics), np.float32)
         self.declare("at", (), np.int64)
         self.declare("period", (), np.int64)
         self.declare("smooth", (setup.metrics,))
@@ -47,14 +47,14 @@ class Seasonal(Evidence):
         self["live"][past.slots] = past.live()
         self["loud"][past.slots] = 0.0
         rows = min(len(past), CYCLES * self._longest)
-        ring = self["ring"]
-        ring[past.slots] = 0.0
-        ring[past.slots, :rows] = smooth[:, len(past) - rows :]
         self["at"][past.slots] = rows
+        self._ring.take_back(past.slots)
         for k, slot in enumerate(past.slots):
             period = self._period(smooth[k])
             self["period"][slot] = period
             if period:
+                place = self._ring.lend(past.slots[k : k + 1])
+                self._ring.rows[place, :rows] = smooth[k, len(past) - rows :]
                 residual = np.stack([smooth[k, CYCLES * period - c * period : -c * period] for c in (1, 2, 3)])
                 away = smooth[k, CYCLES * period :] - np.median(residual, axis=0)
                 self["spread"][slot] = np.hypot(robust_spread(away[None])[0], LEAST_SPREAD)
@@ -87,7 +87,8 @@ class Seasonal(Evidence):
 
     def _energy(self, rows: Rows) -> Floats:
         size, period, at = CYCLES * self._longest, self["period"][rows.slots], self["at"][rows.slots]
-        before = np.stack([self["ring"][rows.slots, (at - c * period) % size] for c in (1, 2, 3)])
+        ring = self._ring.at(rows.slots)
+        before = np.stack([self._ring.rows[ring, (at - c * period) % size] for c in (1, 2, 3)])
         away = (self._smoothed(rows) - np.median(before, axis=0)) / self["spread"][rows.slots]
         return np.asarray(np.log1p(np.clip(np.abs(away), 0.0, MOST)))
 
@@ -106,8 +107,12 @@ class Seasonal(Evidence):
         self["loud"][rows.slots] = np.where(np.isfinite(score), score, 0.0)
         smooth = self._smoothed(rows)
         self["smooth"][rows.slots] = smooth
-        self["ring"][rows.slots, self["at"][rows.slots] % (CYCLES * self._longest)] = smooth
+        kept = self._ring.has(rows.slots)
+        into, at = self._ring.at(rows.slots[kept]), self["at"][rows.slots[kept]]
+        self._ring.rows[into, at % (CYCLES * self._longest)] = smooth[kept]
         self["at"][rows.slots] += 1
 
     def blame(self, rows: Rows) -> Floats:
-        return np.where(self["period"][rows.slots, None] > 0, self._energy(rows), 0.0)
+        away, proven = np.zeros(rows.z.shape), self["period"][rows.slots] > 0
+        away[proven] = self._energy(rows.pick(proven))
+        return away

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osdetectord.detection.evidence import Evidence, Options, Past, Rows, Setup
-from osdetectord.detection.pieces import pieces
+from osdetectord.detection.packed import pack, products, unpack
 from osdetectord.detection.slots import Bools, Floats
 
 COMPONENTS = 16
@@ -29,19 +29,20 @@ class WindowPca(Evidence):
         size = self._rows * setup.metrics
         self.declare("recent", (self._rows - 1, setup.metrics), np.float32)
         self.declare("mean", (size,), np.float32)
-        self.declare("components", (COMPONENTS, size), np.float32)
+        self.declare("components", (COMPONENTS, size), np.int16)
         self.declare("live", fill=1.0)
         self.declare("filled", (), np.int64)
 
     def learn(self, past: Past) -> None:
         windows = np.lib.stride_tricks.sliding_window_view(past.z, self._rows, axis=1).swapaxes(2, 3)
         stride = max(1, windows.shape[1] // MOST_WINDOWS)
-        flat = windows[:, ::stride].reshape(len(past.slots), -1, self._rows * self.setup.metrics)
-        mean = flat.mean(axis=1)
-        self["mean"][past.slots] = mean
         self["live"][past.slots] = past.live()
         components = np.zeros((len(past.slots), *self["components"].shape[1:]))
-        for k, centred in enumerate(flat - mean[:, None]):
+        for k, slot in enumerate(past.slots):
+            flat = windows[k, ::stride].reshape(-1, self._rows * self.setup.metrics)
+            mean = flat.mean(axis=0)
+            self["mean"][slot] = mean
+            centred = flat - mean
             # the smaller of the two Gram matrices gives the same components as an SVD of the windows
             values, vectors = np.linalg.eigh(centred @ centred.T)
             values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
@@ -49,7 +50,8 @@ class WindowPca(Evidence):
             keep = min(int(np.searchsorted(share, VARIANCE)) + 1, COMPONENTS, len(values))
             keep = min(keep, int((values > 1e-9).sum()))
             components[k, :keep] = (vectors[:, :keep] / np.sqrt(values[:keep])).T @ centred
-        self["components"][past.slots] = components
+        # they are of length 1
+        self["components"][past.slots] = pack(components, 1.0)
         self["recent"][past.slots] = past.z[:, past.z.shape[1] - (self._rows - 1) :]
         self["filled"][past.slots] = self._rows - 1
 
@@ -58,7 +60,7 @@ class WindowPca(Evidence):
         return np.asarray(window.reshape(len(rows), -1) - self["mean"][rows.slots])
 
     def _residual(self, rows: Rows) -> Floats:
-        centred, basis = self._centred(rows), self["components"][rows.slots]
+        centred, basis = self._centred(rows), unpack(self["components"][rows.slots], 1.0)
         weights = np.matmul(basis, centred[:, :, None])
         residual: Floats = centred - np.matmul(weights.swapaxes(1, 2), basis)[:, 0]
         return np.where(self._full(rows)[:, None], residual, 0.0)
@@ -67,12 +69,10 @@ class WindowPca(Evidence):
         return np.where(rows.fresh, 0, self["filled"][rows.slots]) >= self._rows - 1
 
     def score(self, rows: Rows) -> Floats:
-        centred, components = self._centred(rows), self["components"]
-        weights = np.empty((len(rows), COMPONENTS, 1), np.float32)
-        for part in pieces(len(rows), components[0].size):
-            np.matmul(components[rows.slots[part]], centred[part, :, None], out=weights[part])
+        centred = self._centred(rows)
+        weights = products(self["components"], rows.slots, centred, 1.0)
         # the components are orthonormal: what they do not hold is what is left of the squares
-        left = np.maximum((centred * centred).sum(axis=1) - (weights * weights).sum(axis=(1, 2)), 0.0)
+        left = np.maximum((centred * centred).sum(axis=1) - (weights * weights).sum(axis=1), 0.0)
         return np.where(self._full(rows), np.sqrt(left / (self._rows * self["live"][rows.slots])), 0.0)
 
     def update(self, rows: Rows, rate: Floats) -> None:
