@@ -26,7 +26,7 @@ from numpy.typing import NDArray  # noqa: E402
 from bench.detection.metrics import ANOMALY, DONT_CARE, KINDS, Kind, Tally, tally, vus_pr  # noqa: E402
 from osdetectord import offline  # noqa: E402
 from osdetectord.detection.evidences import DEFAULT_ON, REGISTRY, evidence_class  # noqa: E402
-from osdetectord.detection.settings import Settings  # noqa: E402
+from osdetectord.detection.settings import THRESHOLDS, Settings  # noqa: E402
 
 Scores = tuple[NDArray[np.float64], NDArray[np.bool_]]
 CHUNK = 256
@@ -46,12 +46,15 @@ def labels(path: Path) -> NDArray[np.int64]:
         return np.array([int(float(row[-1])) for row in rows], np.int64)
 
 
-def ours(tables: Sequence[offline.Table], evidences: Sequence[str], kind: Kind, warmup: int) -> list[Scores]:
+def ours(
+    tables: Sequence[offline.Table], evidences: Sequence[str], kind: Kind, warmup: int, threshold: str
+) -> list[Scores]:
     """Return what the engine says with some evidences on."""
     settings = Settings.parse(
         {
             "warmup_s": warmup * kind.interval_s,
             "memory_s": 2400.0 * max(1.0, kind.interval_s / 180),
+            "threshold": threshold,
             "evidences": Settings.only(evidences, {}),
         }
     )
@@ -82,15 +85,17 @@ def contestants() -> list[str]:
     return [*BASELINES, *alone, "ensemble", *(f"ensemble + {name}" for name in OPTIONAL if name not in absent)]
 
 
-def line(name: str, paths: Sequence[Path], kind: Kind, warmup: int) -> str:
+def line(name: str, paths: Sequence[Path], kind: Kind, warmup: int, threshold: str) -> str:
     """Run one contestant and return its line of the table."""
     tables, truth = [offline.read(path)[0] for path in paths], [labels(path) for path in paths]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.process_time()
     if name.startswith("ensemble"):
-        scores = ours(tables, [*DEFAULT_ON, *(part for part in OPTIONAL if name.endswith(part))], kind, warmup)
+        scores = ours(
+            tables, [*DEFAULT_ON, *(part for part in OPTIONAL if name.endswith(part))], kind, warmup, threshold
+        )
     elif name in REGISTRY:
-        scores = ours(tables, [name], kind, warmup)
+        scores = ours(tables, [name], kind, warmup, threshold)
     else:
         scores = baseline(tables, name, kind, warmup)
     spent = time.process_time() - started
@@ -118,12 +123,13 @@ def main() -> int:
     parser.add_argument("--kind", choices=KINDS, default="process")
     parser.add_argument("--warmup", type=int, metavar="ROWS", help="instead of the usual 240 or 5760")
     parser.add_argument("--only", metavar="NAME,...", help="some rows of the table")
+    parser.add_argument("--threshold", choices=THRESHOLDS, default=THRESHOLDS[0], help="of ours")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     kind = KINDS[options.kind]
     paths = offline.files([str(options.data)])
     if options.one:
-        print(line(options.one, paths, kind, options.warmup or kind.warmup), flush=True)
+        print(line(options.one, paths, kind, options.warmup or kind.warmup, options.threshold), flush=True)
         return 0
     names = [name.strip() for name in options.only.split(",")] if options.only else contestants()
     print(f"{'detector':30} VUS-PR  evR   evP   evF1   FA/day  delay    rows/s  RSS MB   own", flush=True)

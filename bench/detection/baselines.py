@@ -15,9 +15,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from bench.detection.paper_spot import Spot
 from osdetectord.detection.basis_pursuit import basis_pursuit, cosine_basis
 from osdetectord.detection.dynamic_threshold import dynamic_threshold
-from osdetectord.detection.spot import Spot
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -18,9 +18,10 @@ from osdetectord.detection.evidence import SLOW_INTERVAL_S, Evidence, Past, Rows
 from osdetectord.detection.evidences import DEFAULT_ON, REGISTRY, evidence_class
 from osdetectord.detection.fusion import Fusion
 from osdetectord.detection.scale import Scale
-from osdetectord.detection.settings import Settings
+from osdetectord.detection.settings import THRESHOLDS, Settings
 from osdetectord.detection.signature import Catalogue
 from osdetectord.detection.slots import CHUNK, Bools, Floats, SlotArrays, Slots
+from osdetectord.detection.spot_threshold import SpotThreshold
 from osdetectord.detection.store import Store
 from osdetectord.detection.threshold import Threshold
 from osdetectord.errors import ShapeError
@@ -98,7 +99,7 @@ class Engine:
         self._calibration = Calibration([e.typical for e in self._evidences], 24.0, 1 / 2000 if slow else 1 / 600)
         self._fusion = Fusion(names, slow)
         self._commotion = None if slow else Commotion()
-        self._threshold = Threshold(settings.budget, interval_s)
+        self._threshold = _threshold(settings, interval_s)
         self._life = _Life(len(metrics), self._history)
         self._shares = np.flatnonzero([metric.sample_unit == "s/s" for metric in metrics])
         self._threads = next((at for at, metric in enumerate(metrics) if metric.name == THREADS), None)
@@ -205,7 +206,7 @@ class Engine:
 
     def _parts(self) -> list[SlotArrays]:
         common = [self._commotion] if self._commotion is not None else []
-        return [self._life, self._scale, self._calibration, *common, self._threshold, *self._evidences]
+        return [self._life, self._scale, self._calibration, *common, *self._threshold.parts(), *self._evidences]
 
     def _settle(self, slots: Slots, x: Floats, fresh: Bools) -> None:
         """After a gap or a restart let staircases start where they are, and hold alarms for a while."""
@@ -387,6 +388,12 @@ class Engine:
 
 def _below(name: str, state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {key[len(name) + 1 :]: array for key, array in state.items() if key.startswith(name + "/")}
+
+
+def _threshold(settings: Settings, interval_s: float) -> Threshold:
+    if settings.threshold == THRESHOLDS[0]:
+        return Threshold(settings.budget, interval_s)
+    return SpotThreshold(settings.budget, interval_s, drifts=settings.threshold == "dspot")
 
 
 def _make(settings: Settings, metrics: int, interval_s: float) -> tuple[list[Evidence], tuple[EvidenceState, ...]]:

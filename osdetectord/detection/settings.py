@@ -9,8 +9,9 @@ from osdetectord.detection import original
 from osdetectord.detection.evidences import DEFAULT_ON, REGISTRY, evidence_class
 from osdetectord.errors import ConfigError
 
-KEYS = ("budget", "warmup_s", "memory_s", "evidences")
+KEYS = ("budget", "warmup_s", "memory_s", "threshold", "evidences")
 BUDGET, WARMUP_S, MEMORY_S = 1.0, 60.0, 2400.0
+THRESHOLDS = ("blocks", "spot", "dspot")
 ORIGINAL = "compressed_sensing"
 """The evidence that the original's keys speak of."""
 
@@ -27,6 +28,8 @@ class Settings:
         Seconds before the first score; at least 30 rows.
     memory_s
         How much of its own past a process is compared with.
+    threshold
+        How the alarm level is found, one of ``THRESHOLDS``: from block maxima, or by SPOT or DSPOT.
     evidences
         Name of each evidence that is on, with its tuning.
     """
@@ -34,6 +37,7 @@ class Settings:
     budget: float = BUDGET
     warmup_s: float = WARMUP_S
     memory_s: float = MEMORY_S
+    threshold: str = THRESHOLDS[0]
     evidences: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: _evidences({}))
 
     @classmethod
@@ -58,6 +62,7 @@ class Settings:
             budget=_number("budget", values.get("budget", BUDGET), 1e-4, 1e4),
             warmup_s=_number("warmup_s", values.get("warmup_s", WARMUP_S), 30.0, 1e8),
             memory_s=_number("memory_s", values.get("memory_s", MEMORY_S), 120.0, 1e8),
+            threshold=_one_of("threshold", values.get("threshold", THRESHOLDS[0]), THRESHOLDS),
             evidences=_evidences(evidences),
         )
 
@@ -86,6 +91,12 @@ def _number(key: str, value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ConfigError(key, value, f"a number from {low:g} to {high:g}")
     return float(value)
+
+
+def _one_of(key: str, value: object, names: Sequence[str]) -> str:
+    if not isinstance(value, str) or value not in names:
+        raise ConfigError(key, value, f"one of {', '.join(names)}")
+    return value
 
 
 def _evidences(values: Mapping[str, object]) -> dict[str, Mapping[str, float]]:

@@ -1,99 +1,142 @@
-"""SPOT and DSPOT: thresholds from extreme value theory that follow a stream.
+"""SPOT and DSPOT: thresholds from extreme value theory that follow a stream, for all series at once.
 
-Siffer, Fouque, Termier, Largouet, "Anomaly Detection in Streams with Extreme Value Theory", KDD 2017.
+Siffer, Fouque, Termier, Largouet, "Anomaly Detection in Streams with Extreme Value Theory", KDD 2017,
+doi:10.1145/3097983.3098144.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from math import log
-
 import numpy as np
 
-from osdetectord.detection.slots import Floats
+from osdetectord.detection.pieces import pieces
+from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
 
-LEVEL = 0.98
-"""Quantile of the initial batch above which excesses are modelled (the paper's ``t``)."""
-MOST_PEAKS = 500
+START_ROWS = 600
+"""Rows of the initial batch; until it is full there is no threshold."""
+QUANTILE = 0.98
+"""Of the initial batch, above which excesses are modelled (the paper's ``t``)."""
+MOST_PEAKS = 200
+"""Excesses that are kept of each series: the last ones."""
 GRID = 40
-LEAST_SHAPE = -0.5
-"""Below, the likelihood has no regular maximum (Smith 1985, doi:10.1093/biomet/72.1.67)."""
+NOTHING = 1e-12
 
 
-def fit_tail(excesses: Floats) -> tuple[float, float]:
-    """Return shape and scale of the generalised Pareto distribution most likely for ``excesses`` (all > 0).
+def fit_tails(excesses: Floats, censored: Bools) -> tuple[Floats, Floats]:
+    """Return shapes and scales of the generalised Pareto distributions most likely for some samples.
 
-    Grimshaw 1993 reduces the likelihood to one variable; it is searched on a grid, which cannot fail to converge.
+    Grimshaw 1993 (doi:10.1080/00401706.1993.10485040) reduces the likelihood to one variable, which is searched on a
+    grid that cannot fail to converge; with censored samples the reduction is alike.  Tails that end somewhere, those of
+    negative shape, are not believed: where a dozen samples seem to end says nothing.
+
+    Parameters
+    ----------
+    excesses
+        Shape ``(K, P)``, one sample a row, all > 0; NaN where there is none, and not in the whole row.
+    censored
+        Shape ``(K, P)``: where an excess is known only to be larger than what ``excesses`` says.
+
+    Returns
+    -------
+    tuple
+        Two arrays of shape ``(K,)``; a shape of 0 is an exponential distribution.
     """
-    mean, most = float(excesses.mean()), float(excesses.max())
-    best = (-len(excesses) * (1.0 + log(max(mean, 1e-12))), (0.0, max(mean, 1e-12)))
-    falling = -np.geomspace(1e-3, 0.99, GRID) / most
-    rising = np.geomspace(1e-3, 1e2, GRID) / max(mean, 1e-12)
-    for x in np.concatenate([falling, rising]):
-        shape = float(np.log1p(x * excesses).mean())
-        scale = shape / float(x)
-        if scale <= 0.0 or shape < LEAST_SHAPE:
-            continue
-        likelihood = -len(excesses) * (log(scale) + 1.0 + shape)
-        if likelihood > best[0]:
-            best = (likelihood, (shape, scale))
-    return best[1]
+    values = np.where(np.isfinite(excesses), excesses, 0.0)
+    exact = np.isfinite(excesses) & ~censored
+    count = np.maximum(exact.sum(axis=1), 1)
+    mean = np.maximum(values.sum(axis=1) / count, NOTHING)
+    x = np.geomspace(1e-3, 1e2, GRID) / mean[:, None]
+    # what is not known counts as 0 and adds nothing
+    logs = np.log1p(x[:, :, None] * values[:, None, :])
+    shape = logs.sum(axis=2) / count[:, None]
+    likelihood = -np.log(shape / x) - 1.0 - (logs * exact[:, None, :]).sum(axis=2) / count[:, None]
+    best, series = likelihood.argmax(axis=1), np.arange(len(x))
+    heavy = likelihood[series, best] > -np.log(mean) - 1.0
+    shape = shape[series, best]
+    return np.where(heavy, shape, 0.0), np.where(heavy, shape / x[series, best], mean)
 
 
-class Spot:
-    """Streaming threshold for one series of scores, at risk ``q`` per row.
+class Spot(SlotArrays):
+    """Streaming thresholds of scores, each at the same risk per row.
+
+    In the paper a score above the threshold teaches nothing.  But then the tail seems to end there, the threshold comes
+    down, and more and more is called abnormal: here such a score teaches that it was above, but not how far.
 
     Parameters
     ----------
     risk
-        Probability, per row, that a normal score exceeds the threshold.
+        Probability, per row, that a normal score exceeds the threshold; in ``(0, 1)``.
     depth
         Rows of the moving average that is subtracted first (DSPOT); 0 for SPOT.
     """
 
+    name = "spot"
+
     def __init__(self, risk: float, depth: int = 0) -> None:
+        super().__init__()
         self._risk, self._depth = risk, depth
-        self._recent: deque[float] = deque(maxlen=max(1, depth))
-        self._peaks: deque[float] = deque(maxlen=MOST_PEAKS)
-        self._rows, self._base = 0, 0.0
-        self.threshold = np.inf
-        """Of the score, less the moving average where there is one."""
+        self.declare("rows", (), np.int64)
+        self.declare("start", (START_ROWS,), np.float32)
+        self.declare("base")
+        self.declare("peaks", (MOST_PEAKS,), np.float32, np.nan)
+        self.declare("censored", (MOST_PEAKS,), np.bool_)
+        self.declare("seen", (), np.int64)
+        self.declare("own", fill=np.nan)
+        self.declare("recent", (depth,), np.float32)
+        self.declare("averaged", (), np.int64)
 
-    def start(self, scores: Floats) -> None:
-        """Learn from an initial batch of scores."""
-        values = [self._relative(float(score), learn=True) for score in scores]
-        self._base = float(np.quantile(values, LEVEL))
-        self._peaks.extend(value - self._base for value in values if value > self._base)
-        self._rows = len(values)
-        self._fit()
+    def threshold(self, slots: Slots) -> Floats:
+        """Return shape ``(K,)``, in the unit of the scores; NaN while a series' initial batch is not full."""
+        return np.asarray(self["own"][slots] + self._average(slots))
 
-    def step(self, score: float) -> bool:
-        """Return whether ``score`` exceeds the threshold; learn from it if it does not."""
-        value = self._relative(score, learn=False)
-        if value > self.threshold:
-            return True
-        self._relative(score, learn=True)
-        self._rows += 1
-        if value > self._base:
-            self._peaks.append(value - self._base)
-            self._fit()
-        return False
+    def learn(self, slots: Slots, scores: Floats, censored: Bools) -> None:
+        """Take in one score of each series, shape ``(K,)``; where ``censored``, a bound that it was above."""
+        relative = scores - self._average(slots)
+        rows = self["rows"][slots]
+        self["rows"][slots] += 1
+        if self._depth:
+            self["recent"][slots, self["averaged"][slots] % self._depth] = scores
+            self["averaged"][slots] += 1
+        starting = rows < START_ROWS
+        self["start"][slots[starting], rows[starting]] = relative[starting]
+        started = slots[rows == START_ROWS - 1]
+        self._begin(started)
+        high = ~starting & (relative > self["base"][slots])
+        above = slots[high]
+        place = self["seen"][above] % MOST_PEAKS
+        self["peaks"][above, place] = relative[high] - self["base"][above]
+        self["censored"][above, place] = censored[high]
+        self["seen"][above] += 1
+        self._fit(np.concatenate([started, above]))
 
-    def _relative(self, score: float, learn: bool) -> float:
+    def _average(self, slots: Slots) -> Floats:
+        """Return what is subtracted from the scores."""
         if not self._depth:
-            return score
-        centre = sum(self._recent) / len(self._recent) if self._recent else score
-        if learn:
-            self._recent.append(score)
-        return score - centre
+            return np.zeros(len(slots))
+        count = np.minimum(self["averaged"][slots], self._depth)
+        return np.asarray(self["recent"][slots].sum(axis=1, dtype=np.float64) / np.maximum(count, 1))
 
-    def _fit(self) -> None:
-        if not self._peaks:
-            self.threshold = self._base
+    def _begin(self, slots: Slots) -> None:
+        """Take the initial batch's excesses over its quantile as the first peaks."""
+        if not len(slots):
             return
-        shape, scale = fit_tail(np.array(self._peaks))
-        ratio = self._risk * self._rows / len(self._peaks)
-        if abs(shape) < 1e-9:
-            self.threshold = self._base - scale * log(ratio)
-        else:
-            self.threshold = self._base + scale / shape * (ratio**-shape - 1.0)
+        start = self["start"][slots]
+        base = np.quantile(start, QUANTILE, axis=1)
+        self["base"][slots] = base
+        most = np.sort(start, axis=1)[:, -MOST_PEAKS:] - base[:, None]
+        self["peaks"][slots] = np.nan
+        self["peaks"][slots, : most.shape[1]] = np.where(most > 0.0, most, np.nan)[:, ::-1]
+        self["seen"][slots] = (most > 0.0).sum(axis=1)
+
+    def _fit(self, slots: Slots) -> None:
+        """Find the thresholds of series whose peaks are others than before."""
+        for part in pieces(len(slots), GRID * MOST_PEAKS):
+            some = slots[part]
+            some = some[self["seen"][some] > 0]
+            shape, scale = fit_tails(self["peaks"][some].astype(np.float64), self["censored"][some])
+            # one in so many excesses; within the modelled tail, not below it
+            ratio = np.minimum(self._risk * self["rows"][some] / self["seen"][some], 1.0)
+            # where the scale is known from n samples, the next excess of an exponential tail has the shape 1 / n
+            shape += 1.0 / np.minimum(self["seen"][some], MOST_PEAKS)
+            self["own"][some] = self["base"][some] + scale * (ratio**-shape - 1.0) / shape
+        level = slots[self["seen"][slots] == 0]
+        self["own"][level] = self["base"][level]

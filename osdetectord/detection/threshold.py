@@ -104,6 +104,10 @@ class Threshold(SlotArrays):
         self.declare("middle", fill=LOW_START)
         self.declare("high", fill=HIGH_START)
 
+    def parts(self) -> list[SlotArrays]:
+        """Return all that keeps state for it."""
+        return [self]
+
     def level(self, slots: Slots) -> Floats:
         """Return the alarm level of each series, where 1 is that of most at a budget of one a day."""
         blocks = self["blocks"][slots]

@@ -305,6 +305,39 @@ def test_a_smaller_budget_makes_every_score_smaller():
     assert all(s < g for g, s in loud)
 
 
+@pytest.mark.parametrize("threshold", ["spot", "dspot"])
+def test_a_fault_is_found_with_the_level_of_extreme_values_and_noise_is_not(threshold):
+    fault = 1201
+    watched = Watched(Settings(threshold=threshold))
+    told = watched.feed(with_fault(normal(fault + 60, seed=37), fault, 30, 6.0, [2, 5, 9]))
+    opened = [episode.opened_ns / SECOND for episode in told if episode.phase is Phase.OPENED]
+    assert len(opened) == 1
+    assert fault < opened[0] <= fault + 5
+
+
+@pytest.mark.parametrize("threshold", ["spot", "dspot"])
+def test_the_level_of_extreme_values_outlives_the_detector(tmp_path, threshold):
+    values, settings = normal(907, seed=41), Settings(threshold=threshold)
+    whole, first = Watched(settings), Watched(settings, state_dir=tmp_path)
+    whole.feed(values[:800])
+    first.feed(values[:800])
+    first.engine.save()
+    again = Watched(settings, state_dir=tmp_path)
+    slot = np.arange(1)
+    assert again.engine._threshold.level(slot) == whole.engine._threshold.level(slot)
+    other = Watched(Settings(), state_dir=tmp_path)
+    assert other.feed(values[:1]) == [] and other.verdicts[0].progress[0] == 1.0
+
+
+def test_what_was_learnt_without_extreme_values_is_learnt_anew_with_them(tmp_path):
+    first = Watched(state_dir=tmp_path)
+    first.feed(normal(61))
+    first.engine.save()
+    second = Watched(Settings(threshold="spot"), state_dir=tmp_path)
+    second.feed(normal(1))
+    assert second.verdicts[0].progress[0] < 1.0
+
+
 def test_a_frame_with_other_metrics_is_refused():
     watched = Watched()
     frame = Frame(SECOND, 1.0, np.array([7], np.uint64), METRICS[:3], np.ones((1, 3)))

@@ -38,6 +38,7 @@ def test_nothing_given_gives_the_defaults():
     assert Settings.parse({}) == Settings()
     assert tuple(Settings().evidences) == tuple(name for name in REGISTRY if name in DEFAULT_ON)
     assert Settings().budget == 1.0
+    assert Settings().threshold == "blocks"
 
 
 def test_an_evidence_is_switched_and_tuned():
@@ -56,6 +57,9 @@ def test_an_evidence_is_switched_and_tuned():
         ({"budget": 0}, "budget", "0.0001"),
         ({"budget": True}, "budget", "number"),
         ({"budget": float("nan")}, "budget", "number"),
+        ({"threshold": "spott"}, "threshold", "one of blocks, spot, dspot"),
+        ({"threshold": True}, "threshold", "one of blocks, spot, dspot"),
+        ({"threshold": ["spot"]}, "threshold", "one of blocks, spot, dspot"),
         ({"evidences": ["level"]}, "evidences", "mapping"),
         ({"evidences": {"levle": True}}, "evidences.levle", "level"),
         ({"evidences": {"level": 3}}, "evidences.level", "true"),

@@ -48,6 +48,22 @@ def test_it_answers_as_the_engine_does_online(tmp_path):
         assert rows[t]["t"] == str(10 + t)
 
 
+@pytest.mark.parametrize("threshold", ["spot", "dspot"])
+def test_the_threshold_of_the_configuration_counts_as_it_does_online(tmp_path, threshold):
+    (tmp_path / "detectors.yml").write_text(f"threshold: {threshold}\nwarmup_s: {WARMUP}\nbudget: 50\n")
+    long = np.concatenate([values(seed) for seed in range(3, 10)])
+    source = write(tmp_path / "one.csv", long)
+    assert offline.main(["--config", str(tmp_path / "detectors.yml"), "-o", str(tmp_path / "out"), str(source)]) == 0
+    rows = rows_of(tmp_path / "out" / "one.csv")
+    metrics = tuple(Metric(name, "", Kind.GAUGE) for name in "abcde")
+    engine = Engine(Settings(threshold=threshold, warmup_s=WARMUP, budget=50.0), metrics, 1.0)
+    for t, row in enumerate(long):
+        verdict = engine.step(Frame((t + 1) * 10**9, 1.0, np.zeros(1, np.uint64), metrics, row[None]))
+        assert float(rows[t]["score"]) == pytest.approx(verdict.score[0], rel=1e-8, abs=1e-9)
+        assert rows[t]["alarm"] == str(int(verdict.alarm[0]))
+    assert {"0", "1"} == {row["alarm"] for row in rows}
+
+
 def test_the_fault_is_told_with_its_metrics(tmp_path):
     source = write(tmp_path / "one.two.csv.gz", values())
     assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path), str(source)]) == 0
