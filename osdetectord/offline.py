@@ -35,6 +35,11 @@ LABEL = "label"
 ENDINGS = (".csv", ".csv.gz")
 EXIT_FAILED, EXIT_USAGE = 1, 2
 MOST_SIDE_BY_SIDE = 64
+MOST_QUOTED = 60
+MOST_SHOWN = 4
+"""Metrics in a picture."""
+LARGEST_DRAWN = 1e300
+"""Beyond this matplotlib cannot make an axis."""
 
 
 class InputError(OsdetectorError):
@@ -114,9 +119,9 @@ def _tables(path: Path, header: list[str], lines: Iterator[list[str]]) -> list[T
     names = [header[i] for i in columns]
     if not names:
         raise InputError(f"{path}: row 1: no metric")
-    for n, (i, name) in enumerate(zip(columns, names, strict=True)):
-        if not name or name in names[:n]:
-            raise InputError(f"{path}: row 1, column {i + 1}: {name!r} is not a name of its own")
+    for i, name in enumerate(header):
+        if (not name and i in columns) or (name and name in header[:i]):
+            raise InputError(f"{path}: row 1, column {i + 1}: {_shown(name)} is not a name of its own")
     times: dict[str, list[str]] = {} if whose else {"": []}
     values: dict[str, list[list[float]]] = {} if whose else {"": []}
     for number, row in enumerate(lines, start=2):
@@ -128,7 +133,7 @@ def _tables(path: Path, header: list[str], lines: Iterator[list[str]]) -> list[T
             raise InputError(f"{path}: row {number}: {len(row)} fields, the header has {len(header)}")
         who = row[1].strip() if whose else ""
         if whose and not (who.isascii() and who.isdecimal()):
-            raise InputError(f"{path}: row {number}, column {header[1]}: {row[1]!r} is not the id of a process")
+            raise InputError(f"{path}: row {number}, column {header[1]}: {_shown(row[1])} is not the id of a process")
         times.setdefault(who, []).append(row[0] if timed else str(number - 2))
         values.setdefault(who, []).append([_number(path, number, header[i], row[i]) for i in columns])
     if not times:
@@ -150,10 +155,18 @@ def _number(path: Path, row: int, column: str, text: str) -> float:
     if not text:
         return math.nan
     try:
-        value = float(text)
+        # float() would also take 1_000, and the digits of all scripts
+        value = float(text) if text.isascii() and "_" not in text else None
     except ValueError:
-        raise InputError(f"{path}: row {row}, column {column}: {text!r} is not a number") from None
+        value = None
+    if value is None:
+        raise InputError(f"{path}: row {row}, column {column}: {_shown(text)} is not a number")
     return value if math.isfinite(value) else math.nan
+
+
+def _shown(text: str) -> str:
+    """Return a value as a message may show it: quoted, and no longer than a line."""
+    return repr(text if len(text) <= MOST_QUOTED else text[:MOST_QUOTED] + "...")
 
 
 def detect(
@@ -248,6 +261,8 @@ def summary(outcome: Outcome, table: Table, out: Path) -> str:
     found = [episode for _, _, episode in outcome.anomalies]
     many = f"{len(found)} anomal{'y' if len(found) == 1 else 'ies'}" if found else "nothing abnormal"
     rows, first = len(table.values), ""
+    if not np.isfinite(outcome.low).any():
+        many = "too few values to judge"
     if found:
         row, _, episode = outcome.anomalies[0]
         blamed = f", {episode.blames[0].metric}" if episode.blames else ""
@@ -261,29 +276,64 @@ def sentence(blame: Blame) -> str:
 
 
 def plot(outcome: Outcome, table: Table, path: Path) -> None:
-    """Draw score, alarms and the blamed metrics with their expectation."""
+    """Draw a table and what was found in it into a PNG."""
+    figure(outcome, table).savefig(path, format="png", dpi=110)
+
+
+def figure(outcome: Outcome, table: Table) -> Any:
+    """Return a matplotlib figure of the metrics most blamed, with what was expected of them, above the score.
+
+    Alarms are red in all of them.  Where nothing was abnormal it shows the first metric.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     blamed = [blame.metric for _, _, episode in outcome.anomalies for blame in episode.blames[:1]]
-    shown = list(dict.fromkeys(sorted(blamed, key=blamed.count, reverse=True)))[:4] or list(table.metrics[:1])
-    figure = Figure(figsize=(12, 2 * (len(shown) + 1)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(shown) + 1, 1, sharex=True, squeeze=False)[:, 0]
-    rows = np.arange(len(table.values))
+    shown = list(dict.fromkeys(sorted(blamed, key=blamed.count, reverse=True)))[:MOST_SHOWN] or list(table.metrics[:1])
+    drawn = Figure(figsize=(12, 2 * (len(shown) + 1) + 0.6), layout="constrained")
+    FigureCanvasAgg(drawn)
+    drawn.suptitle(table.name, parse_math=False)
+    axes = drawn.subplots(len(shown) + 1, 1, sharex=True, squeeze=False)[:, 0]
+    when, unit = _when(table)
     for axis, name in zip(axes, shown, strict=False):
         column = table.metrics.index(name)
-        axis.fill_between(rows, outcome.low[:, column], outcome.high[:, column], alpha=0.3, label="expected")
-        axis.plot(rows, table.values[:, column], linewidth=0.7)
-        axis.set_title(name, loc="left", fontsize=9)
-    axes[-1].plot(rows, outcome.score, linewidth=0.7)
-    axes[-1].axhline(1.0, color="grey", linewidth=0.5)
+        low, high = _drawable(outcome.low[:, column]), _drawable(outcome.high[:, column])
+        axis.fill_between(when, low, high, color="tab:green", alpha=0.3, linewidth=0, label="expected")
+        axis.plot(when, _drawable(table.values[:, column]), linewidth=0.7, label="measured")
+        axis.set_title(name, loc="left", fontsize=9, parse_math=False)
+    axes[-1].plot(when, outcome.score, linewidth=0.7, label="score")
+    axes[-1].axhline(1.0, color="grey", linewidth=0.7, linestyle="--", label="alarm level")
     axes[-1].set_title("score", loc="left", fontsize=9)
+    axes[-1].set_xlabel(unit)
+    half = 0.5 * float(np.median(np.diff(when))) if len(when) > 1 else 0.5
     for axis in axes:
-        axis.fill_between(
-            rows, 0, 1, where=outcome.alarm, color="red", alpha=0.15, transform=axis.get_xaxis_transform()
-        )
-    figure.savefig(path, dpi=110)
+        for n, (first, last) in enumerate(_runs(outcome.alarm)):
+            label = None if n else "alarm"
+            axis.axvspan(when[first] - half, when[last] + half, color="red", alpha=0.15, linewidth=0, label=label)
+        axis.legend(loc="upper left", fontsize="small")
+    return drawn
+
+
+def _when(table: Table) -> tuple[NDArray[np.float64], str]:
+    """Return where on the time axis each row is, and what that axis is: the time column, if it is of rising numbers."""
+    try:
+        when = np.array([float(time) for time in table.times])
+    except ValueError:
+        when = np.array([np.nan])
+    if np.isfinite(when).all() and (np.diff(when) > 0.0).all():
+        return when, "t"
+    return np.arange(len(table.times), dtype=np.float64), "row"
+
+
+def _drawable(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values that there is room for in a picture, NaN for others."""
+    return np.where(np.abs(values) < LARGEST_DRAWN, values, np.nan)
+
+
+def _runs(alarm: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return first and last row of each run of alarm."""
+    step = np.diff(np.concatenate([[0], alarm.astype(np.int8), [0]]))
+    return list(zip(np.flatnonzero(step == 1).tolist(), (np.flatnonzero(step == -1) - 1).tolist(), strict=True))
 
 
 class Progress:
@@ -310,7 +360,8 @@ def files(arguments: Sequence[str]) -> list[Path]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.name.endswith(ENDINGS))
+            # a pipe would be waited for; a link that leads nowhere is to be told
+            inside = sorted(p for p in path.iterdir() if p.name.endswith(ENDINGS) and (p.is_file() or not p.exists()))
             if not inside:
                 raise InputError(f"{path}: no .csv and no .csv.gz in it")
             found += inside
@@ -402,32 +453,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         settings = settings_of(options)
-        if options.plot:
-            _need_matplotlib()
+        undrawn = options.plot and not _has_matplotlib()
         paths = files(options.paths)
         tables, bad = _read_all(paths)
         if not tables:
             return EXIT_FAILED
         options.out.mkdir(parents=True, exist_ok=True)
+        _spare(paths, tables, options.out)
         progress = Progress(sum(len(table.values) for table in tables), sys.stderr)
         said: list[str] = []
         for group in _alike(tables):
             for table, outcome in zip(group, detect(group, settings, options.interval, progress), strict=True):
                 write(outcome, table, options.out)
                 said.append(summary(outcome, table, options.out))
-                if options.plot:
+                if options.plot and not undrawn:
                     plot(outcome, table, options.out / f"{table.name}.png")
-        print("\n".join(sorted(said)))
+        print("\n".join(sorted(map(_line, said))))
+        if undrawn:
+            raise InputError("--plot needs matplotlib, which is not installed (Debian: python3-matplotlib)")
     except ConfigError as error:
-        print(f"osdctl detect: {error}", file=sys.stderr)
+        _complain(str(error))
         return EXIT_USAGE if options.config is None else EXIT_FAILED
     except OsdetectorError as error:
-        print(f"osdctl detect: {error}", file=sys.stderr)
+        _complain(str(error))
         return EXIT_FAILED
     except OSError as error:
-        print(f"osdctl detect: {error.filename or options.out}: {error.strerror}", file=sys.stderr)
+        _complain(f"{error.filename or options.out}: {error.strerror}")
         return EXIT_FAILED
     return EXIT_FAILED if bad else 0
+
+
+def _complain(what: str) -> None:
+    print(f"osdctl detect: {_line(what)}", file=sys.stderr)
+
+
+def _line(text: str) -> str:
+    """Return a text as one line that a terminal can show: names of files and columns may hold anything."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _read_all(paths: Sequence[Path]) -> tuple[list[Table], bool]:
@@ -440,9 +502,18 @@ def _read_all(paths: Sequence[Path]) -> tuple[list[Table], bool]:
                 if tables.setdefault(table.name, table) is not table:
                     raise InputError(f"{path}: would be written over another file's {table.name}")
         except InputError as error:
-            print(f"osdctl detect: {error}", file=sys.stderr)
+            _complain(str(error))
             bad = True
     return list(tables.values()), bad
+
+
+def _spare(paths: Sequence[Path], tables: Sequence[Table], out: Path) -> None:
+    """Raise :class:`InputError` if a result would be written over what was read."""
+    given = {path.resolve(): path for path in paths}
+    for table in tables:
+        for ending in (".csv", ".anomalies.csv"):
+            if path := given.get((out / f"{table.name}{ending}").resolve()):
+                raise InputError(f"{path}: a result would be written over it, -o must be another directory")
 
 
 def _alike(tables: Sequence[Table]) -> Iterator[list[Table]]:
@@ -455,11 +526,12 @@ def _alike(tables: Sequence[Table]) -> Iterator[list[Table]]:
             yield group[start : start + MOST_SIDE_BY_SIDE]
 
 
-def _need_matplotlib() -> None:
+def _has_matplotlib() -> bool:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise InputError("--plot needs matplotlib, which is not installed (Debian: python3-matplotlib)") from None
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ FOLLOW = 5e-3
 SLOW = 0.1
 THREADS = "process.threads"
 BEYOND = 1e30
-"""The most that counts, of a score or of a blame."""
+"""The most that counts, of a sample, a score or a blame."""
 MOST_PROGRAMS = 256
 """Programs whose learnt state is kept in memory, where there is no directory for it."""
 
@@ -172,7 +172,7 @@ class Engine:
         life, count = self._life, len(slots)
         known = np.isfinite(frame.values)
         here = known.any(axis=1)
-        x = np.where(known, frame.values, life["last"][slots])
+        x = np.where(known, np.clip(frame.values, -BEYOND, BEYOND), life["last"][slots])
         fresh = np.abs(frame.time_ns - life["last_ns"][slots]) > GAP_INTERVALS * self._interval_s * 1e9
         life["last"][slots[here]], life["last_ns"][slots[here]] = x[here], frame.time_ns
 
@@ -290,7 +290,7 @@ class Engine:
         total = np.zeros(rows.z.shape)
         for e, evidence in enumerate(self._evidences):
             # what is beyond all numbers counts as the most there is, so that the rest keep their shares
-            part = np.nan_to_num(evidence.blame(rows), posinf=BEYOND)
+            part = np.nan_to_num(evidence.blame(rows).astype(np.float64), posinf=BEYOND)
             loud = np.clip(np.nan_to_num(u[:, e]), 0.0, BEYOND)
             total += loud[:, None] * (part / np.maximum(part.sum(axis=1), 1e-300)[:, None])
         total *= self._scale.telling(rows.slots, rows.z)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from osdetectord.detection.engine import Engine
 from osdetectord.detection.settings import Settings
 from osdetectord.metric import Kind, Metric
 from osdetectord.sample import Frame
+from osdetectord.verdict import Verdict
+from osdetectord.worker_client import Setup, WorkerClient
 
 ROWS, WARMUP = 131, 60
 
@@ -64,6 +68,55 @@ def test_the_threshold_of_the_configuration_counts_as_it_does_online(tmp_path, t
     assert {"0", "1"} == {row["alarm"] for row in rows}
 
 
+def test_the_daemons_own_worker_and_detection_over_files_agree(tmp_path):
+    names, rows = tuple("abcde"), values()
+    metrics = tuple(Metric(name, "", Kind.GAUGE) for name in names)
+    table = offline.Table("one", tuple(map(str, range(ROWS))), names, rows)
+    outcome = offline.detect([table], Settings(), 1.0)[0]
+    heard, ready = asyncio.Queue[Verdict](), asyncio.Event()
+
+    class Listener:
+        def worker_ready(self, evidences):
+            ready.set()
+
+        def worker_verdict(self, verdict, group):
+            heard.put_nowait(verdict)
+
+        def worker_lost(self, why, asked):
+            pytest.fail(why)
+
+    async def online():
+        client = WorkerClient(None, str(tmp_path), Setup({"": metrics}, 1.0, {}), Listener())
+        task = asyncio.ensure_future(client.run())
+        await asyncio.wait_for(ready.wait(), 20)
+        said = []
+        for t, row in enumerate(rows):
+            client.send(Frame((t + 1) * 10**9, 1.0, np.array([7], np.uint64), metrics, row[None]))
+            said.append(await asyncio.wait_for(heard.get(), 20))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return said
+
+    said = asyncio.run(online())
+    assert outcome.alarm.any()
+    assert [verdict.score[0] for verdict in said] == pytest.approx(outcome.score, rel=1e-9, abs=1e-12)
+    assert [bool(verdict.alarm[0]) for verdict in said] == outcome.alarm.tolist()
+    np.testing.assert_allclose(np.stack([verdict.high[0] for verdict in said]), outcome.high, rtol=1e-9)
+
+
+@pytest.mark.parametrize("cut", [WARMUP + 7, 105, 128])
+def test_no_row_is_judged_by_what_follows_it(tmp_path, cut):
+    future = values()
+    future[cut:] = np.random.default_rng(cut).lognormal(0.0, 3.0, (ROWS - cut, 5))
+    sources = [write(tmp_path / "one.csv", values()), write(tmp_path / "other.csv", future)]
+    shorter = write(tmp_path / "shorter.csv", values()[:cut])
+    options = ["--warmup", str(WARMUP), "-o", str(tmp_path / "out")]
+    assert offline.main([*options, *map(str, [*sources, shorter])]) == 0
+    one, other, short = (rows_of(tmp_path / "out" / f"{name}.csv") for name in ("one", "other", "shorter"))
+    assert one[:cut] == other[:cut] == short
+    assert one[cut:] != other[cut:]
+
+
 def test_the_fault_is_told_with_its_metrics(tmp_path):
     source = write(tmp_path / "one.two.csv.gz", values())
     assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path), str(source)]) == 0
@@ -109,7 +162,18 @@ def test_a_label_changes_nothing_and_empty_fields_are_missing(tmp_path):
     [
         ("", "row 1"),
         ("t,label\n1,0\n", "no metric"),
-        ("a,a\n1,2\n", "row 1, column 2: 'a'"),
+        ("a,a\n1,2\n", "row 1, column 2: 'a' is not a name of its own"),
+        ("t,a,t\n1,2,3\n", "row 1, column 3: 't' is not a name of its own"),
+        ("t,a,label,label\n1,2,0,0\n", "row 1, column 4: 'label' is not a name of its own"),
+        ("a,\n1,2\n", "row 1, column 2: '' is not a name of its own"),
+        ("\n\n", "row 1: no header"),
+        ("a,b\n1,2,3\n", "row 2: 3 fields, the header has 2"),
+        ("a,b\n1_000,2\n", "row 2, column a: '1_000' is not a number"),
+        ("a,b\n1;5,2\n", "row 2, column a: '1;5' is not a number"),
+        ("a,b\n1,\x1b[31m\n", r"row 2, column b: '\x1b[31m' is not a number"),
+        ("a,b\n1," + 997 * "9" + "x\n", "column b: '" + 60 * "9" + "...' is not a number"),
+        ("a,b\n1," + 200_000 * "9" + "\n", "row 2: field larger than field limit"),
+        ("\xff\xfea\x00", "cannot be read"),
         ("a,b\n1,2\n3,x\n", "row 3, column b: 'x' is not a number"),
         ("a,b\n1,2\n3\n", "row 3: 1 fields, the header has 2"),
         ("\x00\xff", "cannot be read"),
@@ -124,6 +188,99 @@ def test_a_malformed_file_is_named_with_row_column_and_value(tmp_path, capsys, c
     assert error.count("\n") == 1
     assert str(path) in error
     assert said in error
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: content + b"more",
+        lambda content: content[:200] + bytes([content[200] ^ 0xFF]) + content[201:],
+        lambda content: gzip.decompress(content),
+    ],
+)
+def test_a_damaged_gzip_file_fails_in_one_line(tmp_path, capsys, damage):
+    path = write(tmp_path / "one.csv.gz", values())
+    path.write_bytes(damage(path.read_bytes()))
+    assert offline.main(["-o", str(tmp_path / "out"), str(path)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{path}: cannot be read: " in error
+
+
+@pytest.mark.parametrize("rows", [0, 1, 30])
+def test_a_table_that_is_too_short_is_not_called_normal(tmp_path, capsys, rows):
+    source = write(tmp_path / "one.csv", values()[:rows])
+    assert offline.main(["-o", str(tmp_path / "out"), str(source)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"one: too few values to judge in {rows} row") and said.count("\n") == 1
+    assert len(rows_of(tmp_path / "out" / "one.csv")) == rows
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("what", ["huge", "huge and small", "infinite", "none", "constant", "zero", "spikes of all"])
+def test_any_numbers_give_scores_that_are_numbers_and_no_warning(tmp_path, capsys, what):
+    table = values()
+    if what == "huge":
+        table *= 1e305
+    if what == "huge and small":
+        table[97:] *= 1e300
+        table[:, 1] *= 1e-300
+    if what == "infinite":
+        table[40:50], table[107], table[110, 2] = np.inf, -np.inf, np.nan
+    if what == "none":
+        table[:, :3] = np.nan
+    if what == "constant":
+        table[:] = 5.0
+    if what == "zero":
+        table[:, 1:] = 0.0
+    if what == "spikes of all":
+        table[70::7] = np.where(np.arange(5) % 2, 1e308, -1e308)
+    source = write(tmp_path / "one.csv", table)
+    assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path / "out"), str(source)]) == 0
+    assert capsys.readouterr().err == ""
+    rows = rows_of(tmp_path / "out" / "one.csv")
+    assert len(rows) == ROWS
+    assert all(0.0 <= float(row["score"]) < np.inf and 0.0 <= float(row["p_value"]) <= 1.0 for row in rows)
+    assert "nan" not in (tmp_path / "out" / "one.anomalies.csv").read_text()
+
+
+def test_a_result_is_never_written_over_what_was_read(tmp_path, capsys):
+    source = write(tmp_path / "one.csv", values())
+    before = source.read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path)
+    for out in (tmp_path, tmp_path / "link"):
+        assert offline.main(["-o", str(out), str(source)]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["a file", "below a file", "a directory in the way", "no room"])
+def test_results_that_cannot_be_written_are_one_line(tmp_path, capsys, place):
+    source, out = write(tmp_path / "one.csv", values()), tmp_path / "out"
+    if place == "a file":
+        out.write_text("")
+    if place == "below a file":
+        out = source / "out"
+    if place == "a directory in the way":
+        (out / "one.csv").mkdir(parents=True)
+    if place == "no room":
+        out.mkdir()
+        (out / "one.csv").symlink_to("/dev/full")
+    assert offline.main(["-o", str(out), str(source)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and str(out) in error
+
+
+def test_only_the_files_of_a_directory_are_read_and_a_name_may_hold_anything(tmp_path, capsys):
+    source = tmp_path / "in"
+    (source / "directory.csv").mkdir(parents=True)
+    os.mkfifo(source / "pipe.csv")
+    write(source / "new\nline\x1b.csv", values())
+    (source / "lost.csv").symlink_to("nowhere")
+    assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path / "out"), str(source)]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("new\\nline\\x1b: ") and said.out.count("\n") == 1
+    assert "lost.csv: cannot be read: No such file or directory" in said.err and said.err.count("\n") == 1
 
 
 def test_what_was_found_is_said_in_a_line_for_each_file(tmp_path, capsys):
