@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-PIECE = 1 << 17
-"""Numbers in a piece: 512 KiB of float32.  A copy of the matrices of a thousand series at once costs more than the
+PIECE = 1 << 18
+"""Numbers in a piece: 1 MiB of float32.  A copy of the matrices of a thousand series at once costs more than the
 products that it is for."""
 
 

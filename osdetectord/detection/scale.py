@@ -156,7 +156,9 @@ class Scale(SlotArrays):
     def _load(self, slots: Slots, far: Floats) -> Floats:
         """Return the load of series that have one, in nats from its median."""
         carries = self["carries"][slots]
-        loads = np.sort(np.where(carries, far / np.where(carries, self["load"][slots], 1.0), np.inf), axis=1)
+        loads = np.where(carries, far / np.where(carries, self["load"][slots], 1.0), np.inf)
+        # sorting float32 is eight times as fast
+        loads = np.sort(loads.astype(np.float32), axis=1).astype(np.float64)
         count, series = carries.sum(axis=1), np.arange(len(slots))
         return np.asarray(0.5 * (loads[series, (count - 1) // 2] + loads[series, count // 2]))
 

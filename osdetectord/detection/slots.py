@@ -18,6 +18,28 @@ CHUNK = 64
 """Rows by which arrays grow and shrink, once there are so many."""
 
 
+def resized(only: list[NDArray[Any]], rows: int) -> NDArray[Any]:
+    """Return an array with its first ``rows`` rows, or with zeros behind those that it has.
+
+    A copy of the largest array would count as much as all others together, so it grows and shrinks where it is,
+    unless somebody else looks at it.
+
+    Parameters
+    ----------
+    only
+        The array; whoever calls gives it away, because numpy resizes only what has no second reference.
+    """
+    array = only.pop()
+    try:
+        array.resize((rows, *array.shape[1:]))
+    except ValueError:
+        new = np.zeros((rows, *array.shape[1:]), array.dtype)
+        keep = min(rows, len(array))
+        new[:keep] = array[:keep]
+        return new
+    return array
+
+
 class Shelf:
     """An array with a row for those slots only that asked for one: what is large and needed by few, or not for long.
 
@@ -72,9 +94,7 @@ class Shelf:
             self._make_room(len(self._slot))
 
     def _make_room(self, rows: int) -> None:
-        new = np.empty((-(-rows // CHUNK) * CHUNK, *self.rows.shape[1:]), self.rows.dtype)
-        new[: len(self._slot)] = self.rows[: len(self._slot)]
-        self.rows = new
+        self.rows = resized([self.__dict__.pop("rows")], -(-rows // CHUNK) * CHUNK)
 
 
 class SlotArrays:
@@ -102,11 +122,10 @@ class SlotArrays:
 
     def resize(self, capacity: int) -> None:
         """Make room for ``capacity`` slots, keeping what the present ones hold."""
-        for name, old in self._arrays.items():
-            new = np.full((capacity, *old.shape[1:]), self._fills[name], old.dtype)
-            keep = min(capacity, len(old))
-            new[:keep] = old[:keep]
-            self._arrays[name] = new
+        for name in list(self._arrays):
+            old = len(self._arrays[name])
+            self._arrays[name] = resized([self._arrays.pop(name)], capacity)
+            self._arrays[name][old:] = self._fills[name]
         for shelf in self._shelves.values():
             shelf.resize(capacity)
 

@@ -87,6 +87,17 @@ def test_more_room_leaves_all_where_it_is():
     assert (kept.of(1) == 4.0).all() and not kept.few.has(np.array([CHUNK + 1]))[0]
 
 
+def test_who_looks_at_an_array_still_sees_it_when_it_was_resized():
+    kept = Kept(3)
+    kept["level"][2] = 5.0
+    kept.put(1, 4.0)
+    level, few = kept["level"][2], kept.of(1)
+    kept.resize(7 * CHUNK)
+    kept.few.lend(np.arange(7 * CHUNK))
+    assert (level == 5.0).all() and (few == 4.0).all()
+    assert (kept["level"][2] == 5.0).all() and (kept.of(1) == 4.0).all()
+
+
 @pytest.mark.parametrize(
     "damage",
     [

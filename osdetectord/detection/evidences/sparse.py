@@ -26,10 +26,9 @@ class Sparse(Deviation):
         self._share = setup.options["share"]
 
     def score(self, rows: Rows) -> Floats:
-        blame, mean = self.blame(rows), np.zeros(len(rows))
+        # sorting float32 is eight times as fast
+        loudest = -np.sort(-self.blame(rows).astype(np.float32), axis=1)
         count = np.maximum(1, np.rint(self._share * self["live"][rows.slots])).astype(np.intp)
-        for loudest in np.unique(count):
-            alike = count == loudest
-            parted = np.partition(blame[alike], -loudest, axis=1)
-            mean[alike] = parted[:, -loudest:].mean(axis=1)
+        total = np.cumsum(loudest, axis=1, dtype=np.float64)
+        mean: Floats = total[np.arange(len(rows)), count - 1] / count
         return mean
