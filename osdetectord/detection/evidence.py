@@ -119,7 +119,8 @@ class Evidence(SlotArrays, ABC):
     Whoever writes one:
 
     * declares in ``__init__`` every array that it keeps with :meth:`declare`; its first axis is the slot and is
-      grown by the engine; everything is saved, restored and cleared by this class.  Nothing else may be state.
+      grown by the engine; what is large and only some series need, with :meth:`declare_for_some`.  All this is saved,
+      restored and cleared by this class; nothing else may be state.
       ``self["name"]`` is the array; fetch it anew in every call, since growth replaces it.
     * implements :meth:`learn`, :meth:`score` and :meth:`update`, vectorised over the K rows.
     * may read no clock and no global random state: the same rows give the same numbers, whoever else is watched.

@@ -15,7 +15,9 @@ Bools = NDArray[np.bool_]
 Slots = NDArray[np.intp]
 State = dict[str, NDArray[Any]]
 CHUNK = 64
-"""Rows by which arrays grow and shrink, once there are so many."""
+"""Rows by which arrays grow and shrink, once there are so many..."""
+LARGE_BYTES = 1 << 20
+"""... or fewer, where rows are large."""
 
 
 def resized(only: list[NDArray[Any]], rows: int) -> NDArray[Any]:
@@ -55,6 +57,7 @@ class Shelf:
         self.rows: NDArray[Any] = np.empty((0, *shape), dtype)
         """All rows, in no order; fetch it anew in every call."""
         self._fill = fill
+        self._chunk = max(1, min(CHUNK, LARGE_BYTES // (np.empty(shape, dtype).nbytes or 1)))
         self._row = np.zeros(0, np.intp)
         self._slot: list[int] = []
 
@@ -90,11 +93,11 @@ class Shelf:
                 self.rows[row] = self.rows[len(self._slot)]
                 self._row[last], self._slot[row] = row, last
             self._row[slot] = -1
-        if len(self.rows) >= len(self._slot) + 2 * CHUNK:
+        if len(self.rows) >= len(self._slot) + 2 * self._chunk:
             self._make_room(len(self._slot))
 
     def _make_room(self, rows: int) -> None:
-        self.rows = resized([self.__dict__.pop("rows")], -(-rows // CHUNK) * CHUNK)
+        self.rows = resized([self.__dict__.pop("rows")], -(-rows // self._chunk) * self._chunk)
 
 
 class SlotArrays:

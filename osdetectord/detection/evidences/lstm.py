@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from osdetectord.detection.dynamic_threshold import dynamic_threshold
 from osdetectord.detection.evidence import Evidence, Options, Past, Rows, Setup
+from osdetectord.detection.packed import pack, unpack
+from osdetectord.detection.pieces import pieces
 from osdetectord.detection.scale import NORMAL_CONSISTENCY
 from osdetectord.detection.slots import Floats, Slots
 from osdetectord.detection.smoothing import ewma
@@ -51,8 +54,10 @@ Array = NDArray[Any]
 def load_torch() -> ModuleType:
     """Return torch, made fit for a small service: one thread, and no code generated at run time.
 
-    oneDNN writes machine code and then makes it executable, which ``MemoryDenyWriteExecute=`` forbids.
+    oneDNN writes machine code and then makes it executable, which ``MemoryDenyWriteExecute=`` forbids.  MKL, where
+    torch has it, rounds by where an array begins in memory, unless it is asked for strict reproducibility.
     """
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     torch = import_module("torch")
     torch.set_num_threads(1)
     torch.backends.mkldnn.enabled = False
@@ -98,11 +103,11 @@ class Lstm(Evidence):
         self.declare("forecast", (metrics,), np.float32)
         self.declare("spread", (metrics,), fill=1.0)
         self.declare("error", (metrics,))
-        self.declare("recent", (self._recent, metrics), np.float32)
+        self.declare("recent", (self._recent, metrics), np.int16)
         self.declare("seen", (), np.int64)
         self.declare("fresh_rows", (), np.int64)
         self.declare("turn", (), np.int64)
-        self.declare("history", (HISTORY,), np.float32, np.nan)
+        self.declare("history", (HISTORY,), np.float16, np.nan)
         self.declare("held", (), np.int64)
         self.declare("threshold", (), fill=np.inf)
 
@@ -142,7 +147,7 @@ class Lstm(Evidence):
         self["history"][slots, : errors.shape[1]] = errors
         self["held"][slots] = errors.shape[1]
         kept = rows[:, -self._recent :]
-        self["recent"][slots, : kept.shape[1]] = kept
+        self["recent"][slots, : kept.shape[1]] = pack(kept, INPUT_CLIP)
         self["seen"][slots] = self["fresh_rows"][slots] = kept.shape[1]
         self["threshold"][slots] = self._level(slots)
         # Processes that were fitted together train at different rows, told by their data and not by their neighbours.
@@ -183,7 +188,7 @@ class Lstm(Evidence):
         into = slots[usual]
         self["history"][into, self["held"][into] % HISTORY] = total[usual]
         self["held"][into] += 1
-        self["recent"][slots, seen % self._recent] = now
+        self["recent"][slots, seen % self._recent] = pack(now, INPUT_CLIP)
         self["seen"][slots] += 1
         self["fresh_rows"][slots] = np.minimum(self["fresh_rows"][slots] + 1, self._recent)
         turn = seen + self["turn"][slots]
@@ -207,7 +212,7 @@ class Lstm(Evidence):
     def _go_on(self, slots: Slots) -> None:
         """Train one pass over the recent rows of these series."""
         order = (self["seen"][slots][:, None] + np.arange(self._recent)) % self._recent
-        recent = self["recent"][slots[:, None], order]
+        recent = unpack(self["recent"][slots[:, None], order], INPUT_CLIP)
         for name, trained in zip(self._names, self._train(self._weights(slots), recent, 1), strict=True):
             self[name][slots] = trained
 
@@ -216,10 +221,12 @@ class Lstm(Evidence):
 
     def _step(self, slots: Slots, now: Array) -> None:
         """Take in the present row and foretell the next one."""
-        weights = self._weights(slots)
-        hidden, cell = _advance(weights, now, self["hidden"][slots], self["cell"][slots])
-        self["hidden"][slots], self["cell"][slots] = hidden, cell
-        self["forecast"][slots] = _foretell(weights, hidden)
+        for part in pieces(len(slots), sum(first.size for first in self._first)):
+            some = slots[part]
+            weights = self._weights(some)
+            hidden, cell = _advance(weights, now[part], self["hidden"][some], self["cell"][some])
+            self["hidden"][some], self["cell"][some] = hidden, cell
+            self["forecast"][some] = _foretell(weights, hidden)
 
     def _replay(self, weights: Weights, rows: Array) -> tuple[Floats, Array, tuple[Array, Array]]:
         """Return what the forecasts missed of rows 1.., the forecast after the last row, and the state there."""
