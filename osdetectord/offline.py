@@ -431,7 +431,7 @@ def parser() -> argparse.ArgumentParser:
         "--detectors", metavar="LIST", help=f"evidences that take part, by commas, default {','.join(DEFAULT_ON)}"
     )
     result.add_argument("--config", type=Path, metavar="FILE", help="a detectors.yml; without it the defaults count")
-    result.add_argument("--plot", action="store_true", help="a PNG for each file")
+    result.add_argument("--plot", action="store_true", help="a PNG for each file, by matplotlib")
     return result
 
 
