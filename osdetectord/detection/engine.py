@@ -191,7 +191,8 @@ class Engine:
         quiet = here & (~ready | ~self._threshold.suspicious(slots, score))
         self._threshold.grow(slots[here & ~ready])
         self._learn(slots[quiet], x[quiet])
-        progress = np.where(life["ready"][slots], 1.0, life["seen"][slots] / self._warmup)
+        # one that waits for its turn to learn has seen more than it needs
+        progress = np.where(life["ready"][slots], 1.0, np.minimum(life["seen"][slots] / self._warmup, 1.0))
         return Verdict(frame.series, score, p_value, progress, alarm, low, high, tuple(episodes))
 
     def _expected(self, slots: Slots, x: Floats) -> tuple[Floats, Floats]:

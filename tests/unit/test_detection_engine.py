@@ -213,6 +213,15 @@ def test_what_is_off_says_whether_the_settings_switched_it_off():
     assert states["local"] == ("on", "")
 
 
+def test_processes_that_start_at_once_take_turns_to_learn_and_none_is_more_than_ready():
+    engine, count = Engine(Settings(), METRICS, 1.0), 37
+    rows = np.stack([normal(64, seed) for seed in range(count)], axis=1)
+    numbers = np.arange(count, dtype=np.uint64)
+    progress = [engine.step(Frame((t + 1) * SECOND, 1.0, numbers, METRICS, row)).progress for t, row in enumerate(rows)]
+    assert np.min(progress) >= 0.0 and np.max(progress) == 1.0
+    assert (np.array(progress)[:58] < 1.0).all() and (progress[-1] == 1.0).all()
+
+
 def test_nobody_is_expected_to_spend_more_than_all_time_of_all_threads():
     metrics = (Metric("syscalls.poll_time", "s", Kind.COUNTER), Metric("process.threads", "threads", Kind.GAUGE))
     rng = np.random.default_rng(3)
