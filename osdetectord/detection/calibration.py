@@ -42,15 +42,15 @@ class Calibration(SlotArrays):
         typical = self._typical[evidence]
         for slot, past in zip(slots, scores, strict=True):
             log = np.log(np.maximum(past[np.isfinite(past)], FLOOR))
+            median, spread = typical or (np.nan, 1.0)
             if not len(log):
-                self["median"][slot, evidence] = np.nan
+                self["median"][slot, evidence], self["spread"][slot, evidence] = median, spread
                 continue
             facts = len(log) / ROWS_PER_FACT
-            median, spread = typical or (0.0, 1.0)
             weight = self._weight if typical else 0.0
             own = float(np.median(log))
             own_spread = max(NORMAL_CONSISTENCY * float(np.median(np.abs(log - own))), LEAST_SPREAD)
-            median = (facts * own + weight * median) / (facts + weight)
+            median = (facts * own + weight * median) / (facts + weight) if typical else own
             spread = float(np.exp((facts * np.log(own_spread) + weight * np.log(spread)) / (facts + weight)))
             self["median"][slot, evidence], self["spread"][slot, evidence] = median, spread
 

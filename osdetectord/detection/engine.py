@@ -184,7 +184,7 @@ class Engine:
             at = slots[ready]
             now = x[ready]
             self._settle(at, now, fresh[ready])
-            rows = Rows(at, now, self._scale.z(at, now), fresh[ready])
+            rows = Rows(at, now, self._scale.z(at, now), self._scale.load(at, now), fresh[ready])
             low[ready], high[ready] = self._expected(at, x[ready])
             score[ready], p_value[ready], alarm[ready], u = self._judge(rows, frame.time_ns)
             episodes = self._narrate(frame, np.flatnonzero(ready), rows, score, p_value, alarm, u, low, high)
@@ -197,7 +197,7 @@ class Engine:
 
     def _expected(self, slots: Slots, x: Floats) -> tuple[Floats, Floats]:
         """Return the expected range; no thread, if they are counted, spends more than all of its time on anything."""
-        low, high = self._scale.expected(slots)
+        low, high = self._scale.expected(slots, x)
         if self._threads is None:
             return low, high
         most = np.maximum(1.0, x[:, [self._threads]])
@@ -207,7 +207,14 @@ class Engine:
 
     def _parts(self) -> list[SlotArrays]:
         common = [self._commotion] if self._commotion is not None else []
-        return [self._life, self._scale, self._calibration, *common, *self._threshold.parts(), *self._evidences]
+        return [
+            self._life,
+            *self._scale.parts(),
+            self._calibration,
+            *common,
+            *self._threshold.parts(),
+            *self._evidences,
+        ]
 
     def _settle(self, slots: Slots, x: Floats, fresh: Bools) -> None:
         """After a gap or a restart let staircases start where they are, and hold alarms for a while."""
@@ -220,12 +227,11 @@ class Engine:
     def _judge(self, rows: Rows, time_ns: int) -> tuple[Floats, Floats, Bools, Floats]:
         raw = np.stack([evidence.score(rows) for evidence in self._evidences], axis=1)
         u = self._calibration.u(rows.slots, raw)
-        combined = self._fusion.combine(u)
-        excused = self._fusion.known(u, combined)
+        combined, telling = self._fusion.combine(u)
         if self._commotion is not None:
-            excused = np.maximum(excused, self._commotion.common(rows, combined))
+            telling = np.minimum(telling, combined - self._commotion.common(rows, combined))
         held = self._life["settle"][rows.slots] > 0
-        score, p_value, alarm = self._threshold.judge(rows.slots, combined, excused, held)
+        score, p_value, alarm = self._threshold.judge(rows.slots, combined, telling, held)
         rate = np.where(self._threshold.suspicious(rows.slots, score), SLOW, 1.0)
         for evidence in self._evidences:
             evidence.update(rows, rate)
@@ -256,7 +262,7 @@ class Engine:
         pick = [k for k, i in enumerate(places) if alarm[i] or numbers[i] in concerned]
         if not pick:
             return []
-        some = Rows(rows.slots[pick], rows.x[pick], rows.z[pick], rows.fresh[pick])
+        some = rows.pick(np.array(pick))
         blame = self._blame(some, u[pick])
         deviation = self._scale.deviation(some.slots, some.x)
         lasting = self._threshold.lasting(some.slots)
@@ -317,7 +323,8 @@ class Engine:
     def _fit(self, slots: Slots, length: int) -> None:
         past_x = self._life.history.rows[self._life.history.at(slots), :length].astype(np.float64)
         self._scale.learn(slots, past_x)
-        past = Past(slots, past_x, self._scale.past_z(slots, past_x))
+        past_z = self._scale.past_z(slots, past_x)
+        past = Past(slots, past_x, past_z, self._scale.past_load(slots, past_z))
         for e, evidence in enumerate(self._evidences):
             if length >= evidence.min_rows:
                 self._calibration.learn(slots, e, evidence.fit(past))

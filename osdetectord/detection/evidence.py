@@ -31,6 +31,9 @@ class Rows:
     z
         Shape ``(K, M)``, ``(asinh(x / natural size) - centre) / spread`` with robust centre and spread learnt from
         the series' past, clipped to ``[-12, 12]``; 0 for a metric that never varied and does not now.
+    load
+        Shape ``(K,)``, how much work the process was given, in nats from the median of the past and at most what is
+        ordinary (:class:`~osdetectord.detection.load.Load`); NaN where its metrics do not tell.
     fresh
         Shape ``(K,)``, True in the first row after a gap: what is smoothed or windowed over time must start anew,
         what was learnt stays.
@@ -39,14 +42,15 @@ class Rows:
     slots: Slots
     x: Floats
     z: Floats
+    load: Floats
     fresh: Bools
 
     def __len__(self) -> int:
         return len(self.slots)
 
-    def pick(self, which: Bools) -> Rows:
+    def pick(self, which: Bools | Slots) -> Rows:
         """Return the rows of some of the series."""
-        return Rows(self.slots[which], self.x[which], self.z[which], self.fresh[which])
+        return Rows(self.slots[which], self.x[which], self.z[which], self.load[which], self.fresh[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,14 @@ class Past:
         Shape ``(K,)``, as in :class:`Rows`.
     x, z
         Shape ``(K, T, M)``, as in :class:`Rows`; scaled with what this very past taught.
+    load
+        Shape ``(K, T)``, as in :class:`Rows`.
     """
 
     slots: Slots
     x: Floats
     z: Floats
+    load: Floats
 
     def __len__(self) -> int:
         return self.z.shape[1]
@@ -75,11 +82,11 @@ class Past:
 
     def part(self, start: int, stop: int) -> Past:
         """Return rows ``start`` to ``stop`` of every series."""
-        return Past(self.slots, self.x[:, start:stop], self.z[:, start:stop])
+        return Past(self.slots, self.x[:, start:stop], self.z[:, start:stop], self.load[:, start:stop])
 
     def row(self, t: int) -> Rows:
         """Return row ``t`` as it was seen live."""
-        return Rows(self.slots, self.x[:, t], self.z[:, t], np.full(len(self.slots), t == 0))
+        return Rows(self.slots, self.x[:, t], self.z[:, t], self.load[:, t], np.full(len(self.slots), t == 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +170,7 @@ class Evidence(SlotArrays, ABC):
         rate = np.ones(len(past.slots))
         self.learn(past.part(0, half))
         for t in range(half, len(past)):
-            rows = Rows(past.slots, past.x[:, t], past.z[:, t], np.zeros(len(past.slots), bool))
+            rows = past.row(t)
             scores[:, t] = self.score(rows)
             self.update(rows, rate)
         self.learn(past)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from osdetectord.detection.load import Load
 from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
 
 NORMAL_CONSISTENCY = 1.4826
@@ -17,18 +18,19 @@ TAIL_WIDTH = 4.65
 LEAST_SPREAD = 0.02
 """Spread below which a deviation does not count: 2 % of the metric's natural size."""
 CLIP = 12.0
-BLOCKS, BLOCK_ROWS = 3, 15
+BLOCKS, BLOCK_ROWS = 3, 8
 """A step is accepted when it has held for three blocks of rows."""
 STEP_AWAY, STEP_RANGE = 3.0, 0.5
 """... and lies more than three spreads away, with a range below half of that."""
 NATURAL = 0.3
-LOAD_ROWS, LOAD_METRICS, LOAD_CORRELATION, LOAD_LEAST, LOAD_MOST = 5, 4, 0.7, 0.05, 1.2
-LOAD_SPEED, LOAD_STEP = 0.005, 0.5
-"""Nats a row by which the load goes down when nothing is wrong, and in one step when something is."""
 RECENT = 1 / 30
 """Weight of a row in the recent level."""
 LEAST_NATURAL = 1e-9
 """Natural size of what was nothing as long as it was learnt."""
+NEW_CLIP = 6.0
+"""Such a metric has no size to be many times of: any at all is this much."""
+STILL = 1e-3
+"""Steps of a metric below such a share of its size are none."""
 AWAY = 3.0
 """Spreads from which a metric is fully to blame: what is within its range explains little."""
 FALL_WEIGHT = 0.25
@@ -53,36 +55,38 @@ class Scale(SlotArrays):
     """``z = (asinh(x / natural size) - centre) / spread - offset``: linear near zero, logarithmic far out.
 
     Metrics that are like a staircase (open files, threads, resident memory) stay where a fault has left them.
-    Theirs is the offset: a new step becomes the reference as soon as it has held for a while.
+    Theirs is the offset: a new step becomes the reference as soon as it has held for a while.  The step before it
+    stays one too, so that the way back is no news.
     """
 
     name = "scale"
 
     def __init__(self, metrics: int, slow: bool = False) -> None:
         super().__init__()
-        self._slow, self._load_speed = slow, 0.0 if slow else LOAD_SPEED
+        self._slow, self._load = slow, Load(metrics, slow)
         self._asked: tuple[Floats, Floats] | None = None
-        self._weighed: tuple[Floats, Bools, Floats] | None = None
+        self._weighed: tuple[Floats, Floats, Floats] | None = None
         self.declare("natural", (metrics,), fill=1.0)
         self.declare("centre", (metrics,))
         self.declare("spread", (metrics,), fill=1.0)
         self.declare("offset", (metrics,))
+        self.declare("former", (metrics,))
         self.declare("staircase", (metrics,), np.bool_)
         self.declare("lows", (BLOCKS, metrics), fill=np.inf)
         self.declare("highs", (BLOCKS, metrics), fill=-np.inf)
         self.declare("rows", (), np.int64)
         self.declare("baseline", (metrics,))
         self.declare("recent", (metrics,))
-        self.declare("load", (metrics,))
-        self.declare("carries", (metrics,), np.bool_)
-        self.declare("load_high")
-        self.declare("load_low")
-        self.declare("load_floor")
+
+    def parts(self) -> list[SlotArrays]:
+        """Return all that keeps state for it."""
+        return [self, self._load]
 
     def learn(self, slots: Slots, x: Floats) -> None:
         """Learn from past samples of shape ``(K, T, M)``."""
         self._asked = self._weighed = None
-        self.clear(slots)
+        for part in self.parts():
+            part.clear(slots)
         size = np.abs(x)
         natural = NATURAL * np.maximum(np.median(size, axis=1), 1e-3 * size.max(axis=1)) + LEAST_NATURAL
         g = np.arcsinh(x / natural[:, None])
@@ -90,86 +94,14 @@ class Scale(SlotArrays):
         self["centre"][slots] = np.median(g, axis=1)
         self["spread"][slots] = np.hypot(robust_spread(g), LEAST_SPREAD)
         steps = np.diff(x, axis=1)
-        still = (steps == 0.0).mean(axis=1)
+        still = (np.abs(steps) <= STILL * np.median(size, axis=1)[:, None]).mean(axis=1)
         variance = np.maximum(x.var(axis=1), 1e-12)
         # von Neumann's ratio: 2 for noise, near 0 for a walk (doi:10.1214/aoms/1177731677)
         smooth = (steps * steps).mean(axis=1) / variance
         # where a row is minutes long, everything is smooth from row to row
         self["staircase"][slots] = ((still >= 0.5) | (smooth < 0.05)) & (not self._slow)
-        z = self._smooth(self.past_z(slots, x))
-        for slot, past in zip(slots, z, strict=True):
-            self._learn_load(slot, past)
-
-    @staticmethod
-    def _smooth(z: Floats) -> Floats:
-        total = np.cumsum(z, axis=1)
-        return (total[:, LOAD_ROWS:] - total[:, :-LOAD_ROWS]) / LOAD_ROWS
-
-    def _learn_load(self, slot: int, z: Floats) -> None:
-        """Find the metrics that rise and fall together with the load, and how far one nat of load moves each."""
-        centred = z - np.median(z, axis=0)
-        deviation = centred.std(axis=0)
-        moving = deviation > 1e-9
-        if moving.sum() < LOAD_METRICS:
-            return
-        unit = np.where(moving, centred / np.where(moving, deviation, 1.0), 0.0)
-        correlation = unit.T @ unit / len(unit)
-        directions = np.linalg.eigh(correlation)[1]
-        first = unit @ directions[:, -1]
-        belongs = unit.T @ first / len(unit) / max(float(first.std()), 1e-12)
-        if np.sum(belongs > 0) < np.sum(belongs < 0):
-            belongs = -belongs
-        group = belongs > LOAD_CORRELATION
-        if group.sum() < LOAD_METRICS:
-            return
-        load = (centred[:, group] * self["spread"][slot, group]).mean(axis=1)
-        variance = float(load.var())
-        if variance < LOAD_LEAST**2:
-            return
-        slope = (centred * load[:, None]).mean(axis=0) / variance
-        share = (slope * slope) * variance / np.maximum(deviation * deviation, 1e-12)
-        self["load"][slot] = slope * np.clip(share, 0.0, 1.0)
-        self["carries"][slot] = group
-        self["load_high"][slot] = np.quantile(load, 0.95)
-        self["load_low"][slot] = self["load_floor"][slot] = np.quantile(load, 0.05)
-
-    def _less_load(self, slots: Slots, x: Floats, far: Floats) -> Floats:
-        """Take from ``far`` what a load outside any seen explains: above it, up to a few times as much; below it, as
-        far as the load has gone down slowly."""
-        some, load = self._loads(slots, x, far)
-        excess = np.zeros(len(slots))
-        if some.any():
-            at = slots[some]
-            low = self["load_low"][at]
-            above = np.clip(load - self["load_high"][at], 0.0, LOAD_MOST)
-            excess[some] = above + np.clip(load - low, self["load_floor"][at] - low, 0.0)
-        less: Floats = far - excess[:, None] * self["load"][slots]
-        return less
-
-    def _loads(self, slots: Slots, x: Floats, far: Floats) -> tuple[Bools, Floats]:
-        """Return which series have a load, and that of those; asked for twice for each row."""
-        if self._weighed is None or self._weighed[0] is not x:
-            loaded = self["carries"][slots].any(axis=1)
-            self._weighed = (x, loaded, self._load(slots[loaded], far[loaded]))
-        return self._weighed[1], self._weighed[2]
-
-    def _load(self, slots: Slots, far: Floats) -> Floats:
-        """Return the load of series that have one, in nats from its median."""
-        carries = self["carries"][slots]
-        loads = np.where(carries, far / np.where(carries, self["load"][slots], 1.0), np.inf)
-        # sorting float32 is eight times as fast
-        loads = np.sort(loads.astype(np.float32), axis=1).astype(np.float64)
-        count, series = carries.sum(axis=1), np.arange(len(slots))
-        return np.asarray(0.5 * (loads[series, (count - 1) // 2] + loads[series, count // 2]))
-
-    def _follow_load(self, slots: Slots, x: Floats, far: Floats) -> None:
-        """Let the floor of the load go down with it, slowly: clients that go home are not clients that are cut off."""
-        loaded, load = self._loads(slots, x, far)
-        if loaded.any():
-            at = slots[loaded]
-            below = load - self["load_floor"][at]
-            slowly = below > -LOAD_STEP
-            self["load_floor"][at] += np.where(slowly, np.clip(below, -self._load_speed, 0.0), 0.0)
+        for slot, z in zip(slots, self.past_z(slots, x), strict=True):
+            self._load.learn(slot, z, self["spread"][slot])
 
     def _far(self, slots: Slots, x: Floats) -> Floats:
         if self._asked is None or self._asked[0] is not x:
@@ -179,8 +111,26 @@ class Scale(SlotArrays):
 
     def z(self, slots: Slots, x: Floats) -> Floats:
         """Return clipped z of samples of shape ``(K, M)``."""
-        far = self._far(slots, x) - self["offset"][slots]
-        return np.clip(self._less_load(slots, x, far), -CLIP, CLIP)
+        away, load = self._weigh(slots, x)
+        most = np.where(self["natural"][slots] <= LEAST_NATURAL, NEW_CLIP, CLIP)
+        return np.clip(away - self._load.explained(slots, load), -most, most)
+
+    def load(self, slots: Slots, x: Floats) -> Floats:
+        """Return the load of each series that samples of shape ``(K, M)`` show, at most what is ordinary, in nats."""
+        return self._load.ordinary(slots, self._weigh(slots, x)[1])
+
+    def _weigh(self, slots: Slots, x: Floats) -> tuple[Floats, Floats]:
+        """Return how far samples are from the reference, and the load that they show; asked for again for each row."""
+        if self._weighed is None or self._weighed[0] is not x:
+            far = self._far(slots, x)
+            away = far - self._reference(slots, far)
+            self._weighed = (x, away, self._load.of(slots, away))
+        return self._weighed[1], self._weighed[2]
+
+    def _reference(self, slots: Slots, far: Floats) -> Floats:
+        """Return the nearer of the present step and the one before it."""
+        offset, former = self["offset"][slots], self["former"][slots]
+        return np.where(np.abs(far - former) < np.abs(far - offset), former, offset)
 
     def past_z(self, slots: Slots, x: Floats) -> Floats:
         """Return clipped z of samples of shape ``(K, T, M)``."""
@@ -188,13 +138,19 @@ class Scale(SlotArrays):
         z = (np.arcsinh(x / self["natural"][pick]) - self["centre"][pick]) / self["spread"][pick]
         return np.asarray(np.clip(z - self["offset"][pick], -CLIP, CLIP))
 
+    def past_load(self, slots: Slots, z: Floats) -> Floats:
+        """Return shape ``(K, T)``, the load as :meth:`load` has it that past z of shape ``(K, T, M)`` show."""
+        rows = [np.full(z.shape[1], slot) for slot in slots]
+        return np.array([self._load.ordinary(at, self._load.of(at, own)) for at, own in zip(rows, z, strict=True)])
+
     def follow(self, slots: Slots, x: Floats, rate: Floats) -> None:
         """Let the expected value drift with the samples, and accept steps that hold; ``rate`` has shape ``(K,)``."""
         far = self._far(slots, x)
         self["recent"][slots] += RECENT * (far - self["recent"][slots])
-        self._follow_load(slots, x, far - self["offset"][slots])
+        away, load = self._weigh(slots, x)
+        self._load.follow(slots, load)
         baseline = self["baseline"]
-        baseline[slots] += rate[:, None] * np.clip(far - self["offset"][slots] - baseline[slots], -1.0, 1.0)
+        baseline[slots] += rate[:, None] * np.clip(away - baseline[slots], -1.0, 1.0)
         block = self["rows"][slots] // BLOCK_ROWS % BLOCKS
         lows, highs = self["lows"], self["highs"]
         opening = self["rows"][slots] % BLOCK_ROWS == 0
@@ -212,11 +168,12 @@ class Scale(SlotArrays):
         away = np.abs(middle - self["offset"][slots])
         steady = high - low < np.maximum(STEP_RANGE * away, 1.0)
         moved: NDArray[np.bool_] = self["staircase"][slots] & (away > STEP_AWAY) & steady
-        self["offset"][slots] = np.where(moved, middle, self["offset"][slots])
+        self._move(slots, moved, middle)
 
     def deviation(self, slots: Slots, x: Floats) -> Floats:
         """Return how many spreads samples of shape ``(K, M)`` are from what is expected, signed and not clipped."""
-        return np.asarray(self._far(slots, x) - self["offset"][slots] - self["baseline"][slots])
+        far = self._far(slots, x)
+        return np.asarray(far - self._reference(slots, far) - self["baseline"][slots])
 
     def telling(self, slots: Slots, z: Floats) -> Floats:
         """Return how much each metric says about the cause, for z of shape ``(K, M)``, in ``[0, 1]``."""
@@ -226,21 +183,28 @@ class Scale(SlotArrays):
 
     def restart(self, slots: Slots, x: Floats) -> None:
         """Let staircases start from these samples."""
-        self._weighed = None
-        self["offset"][slots] = np.where(self["staircase"][slots], self._far(slots, x), self["offset"][slots])
+        self._move(slots, self["staircase"][slots], self._far(slots, x))
         self["rows"][slots] = 0
 
     def accept(self, slots: Slots) -> None:
         """Make the level of the last rows the reference of all metrics that left it."""
         recent, offset = self["recent"][slots], self["offset"][slots]
-        self["offset"][slots] = np.where(np.abs(recent - offset) > MOVED, recent, offset)
+        self._move(slots, np.abs(recent - offset) > MOVED, recent)
         self["baseline"][slots] = 0.0
         self["rows"][slots] = 0
 
-    def expected(self, slots: Slots, width: float = 3.0) -> tuple[Floats, Floats]:
-        """Return the range, ``width`` spreads to both sides, in which samples are expected, in sample units."""
+    def _move(self, slots: Slots, which: Bools, to: Floats) -> None:
+        """Make ``to`` the reference of some metrics, and what it was the one before it."""
+        self._weighed = None
+        offset = self["offset"][slots]
+        self["former"][slots] = np.where(which, offset, self["former"][slots])
+        self["offset"][slots] = np.where(which, to, offset)
+
+    def expected(self, slots: Slots, x: Floats, width: float = 3.0) -> tuple[Floats, Floats]:
+        """Return the range, ``width`` spreads to both sides, in which samples were expected instead of ``x``, in
+        sample units."""
         natural, centre, spread = self["natural"][slots], self["centre"][slots], self["spread"][slots]
-        middle = centre + (self["baseline"][slots] + self["offset"][slots]) * spread
+        middle = centre + (self["baseline"][slots] + self._reference(slots, self._far(slots, x))) * spread
         low = natural * np.sinh(middle - width * spread)
         high = natural * np.sinh(middle + width * spread)
         return low, high

@@ -8,7 +8,7 @@ import numpy as np
 
 from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
 from osdetectord.detection.spot import Spot
-from osdetectord.detection.threshold import DAY_S, EASIEST, HARDEST, Threshold
+from osdetectord.detection.threshold import DAY_S, HARDEST, Threshold
 
 DEPTH = 60
 """Rows of DSPOT's moving average: long against a fault's beginning, short against a day."""
@@ -44,12 +44,12 @@ class SpotThreshold(Threshold):
 
     def level(self, slots: Slots) -> Floats:
         """Return the alarm level of each series, where 1 is that of most at a budget of one a day."""
-        own = np.clip(self._spot.threshold(slots), EASIEST * self._base, HARDEST * self._base)
+        own = np.clip(self._spot.threshold(slots), self._pace.easiest * self._base, HARDEST * self._base)
         return np.where(np.isnan(own), super().level(slots), own)
 
-    def judge(self, slots: Slots, combined: Floats, excused: Floats, held: Bools) -> tuple[Floats, Floats, Bools]:
+    def judge(self, slots: Slots, combined: Floats, telling: Floats, held: Bools) -> tuple[Floats, Floats, Bools]:
         """As its base; an alarm that begins teaches that there was one more score above the level."""
-        found = super().judge(slots, combined, excused, held)
+        found = super().judge(slots, combined, telling, held)
         began = slots[self["since"][slots] == 1]
         self._spot.learn(began, self.level(began), np.ones(len(began), bool))
         return found

@@ -18,8 +18,8 @@ PRIOR_BLOCKS = 240.0
 """Blocks of its own that weigh as much as what is true of most processes: an hour, at one row a second."""
 LOW_START, HIGH_START = 0.25, 0.45
 """Median and 90 % point of the block maxima of most processes."""
-EASIEST, HARDEST = 0.9, 2.5
-"""A process's own tail moves its level only so far."""
+HARDEST = 2.5
+"""A process's own tail moves its level only so far up."""
 TAIL = 0.215
 """Scale of the exponential tail of the score in normal times, where 1 is the alarm level."""
 CAP = 1.15
@@ -41,6 +41,8 @@ class Pace:
         (Page 1954, doi:10.1093/biomet/41.1-2.100).
     leave
         Rows below three quarters of the level before it ends.
+    easiest
+        A process's own tail moves its level only so far down.
     block
         Rows whose highest score is one observation of the tail.
     patience
@@ -55,13 +57,18 @@ class Pace:
     drift: float
     enough: float
     leave: int
+    easiest: float
     block: int
     patience: int
     accept: int
 
 
-FAST = Pace(level=3.0, loud=1.1, enter=2, drift=0.6, enough=2.5, leave=4, block=15, patience=90, accept=180)
-SLOW = Pace(level=2.6, loud=1.0, enter=3, drift=1.0, enough=np.inf, leave=6, block=12, patience=90, accept=288)
+FAST = Pace(
+    level=3.0, loud=1.1, enter=2, drift=0.6, enough=2.5, leave=4, easiest=0.9, block=15, patience=90, accept=180
+)
+SLOW = Pace(
+    level=2.6, loud=1.0, enter=3, drift=1.0, enough=np.inf, leave=6, easiest=1.0, block=12, patience=90, accept=288
+)
 LEAVE_AT = 0.75
 MOST = 1.6
 """A row adds no more than this score to the sum."""
@@ -90,7 +97,7 @@ class Threshold(SlotArrays):
         super().__init__()
         self._pace = SLOW if interval_s >= SLOW_INTERVAL_S else FAST
         blocks_a_day = DAY_S / interval_s / self._pace.block
-        self._base = max(EASIEST / 2.0, 1.0 - TAIL * float(np.log(budget)))
+        self._base = max(self._pace.easiest / 2.0, 1.0 - TAIL * float(np.log(budget)))
         # from the 90 % point, an exponential tail falls to one in blocks_a_day / budget after so many of its scales
         self._reach = max(0.0, float(np.log(0.1 * blocks_a_day / budget))) / float(np.log(5.0))
         self.declare("alarm", (), np.bool_)
@@ -113,14 +120,16 @@ class Threshold(SlotArrays):
         blocks = self["blocks"][slots]
         own = self["high"][slots] + self._reach * (self["high"][slots] - self["middle"][slots])
         weight = blocks / (blocks + PRIOR_BLOCKS)
-        level = np.clip((1.0 - weight) * self._base + weight * own, EASIEST * self._base, HARDEST * self._base)
+        level = np.clip(
+            (1.0 - weight) * self._base + weight * own, self._pace.easiest * self._base, HARDEST * self._base
+        )
         young = 1.0 + YOUNG * np.maximum(0.0, 1.0 - self["age"][slots] / GROWN_ROWS)
         return np.asarray(level * young)
 
-    def judge(self, slots: Slots, combined: Floats, excused: Floats, held: Bools) -> tuple[Floats, Floats, Bools]:
+    def judge(self, slots: Slots, combined: Floats, telling: Floats, held: Bools) -> tuple[Floats, Floats, Bools]:
         """Return score (1 is the alarm level), p-value and alarm.
 
-        What of the combined score is ``excused`` counts towards no alarm, and none begins where ``held``.
+        An alarm begins by what of the combined score is ``telling``, and not where ``held``.
 
         The p-value is the probability, per row, of such a score in normal times.
         """
@@ -128,11 +137,11 @@ class Threshold(SlotArrays):
         plain = np.maximum(combined / pace.level, 0.0)
         level = self.level(slots)
         score = plain / level
-        own = score - excused / (pace.level * level)
+        own = telling / (pace.level * level)
         hits = np.where(own > pace.loud, self["hits"][slots] + 1, np.maximum(self["hits"][slots] - 1, 0))
         total = np.clip(self["total"][slots] + np.minimum(own, MOST) - pace.drift, 0.0, TWICE * pace.enough)
         hits[held], total[held] = 0, 0.0
-        quiet = np.where(score < LEAVE_AT, self["quiet"][slots] + 1, 0)
+        quiet = np.where(own < LEAVE_AT, self["quiet"][slots] + 1, 0)
         alarm = self["alarm"][slots]
         enter, leave = ~alarm & ((hits >= pace.enter) | (total >= pace.enough)), alarm & (quiet >= pace.leave)
         alarm = (alarm | enter) & ~leave

@@ -29,13 +29,13 @@ def made(kind: type[Evidence], metrics: int = 7, capacity: int = 1, interval_s: 
 def fitted(evidence: Evidence, z: np.ndarray, slots: list[int]) -> np.ndarray:
     """Fit on the same past in each of ``slots``; return what ``fit`` returns."""
     past = np.repeat(z[None], len(slots), axis=0)
-    return evidence.fit(Past(np.array(slots), past, past))
+    return evidence.fit(Past(np.array(slots), past, past, np.full(past.shape[:2], np.nan)))
 
 
 def row(z: np.ndarray, slots: list[int], fresh: bool = False) -> Rows:
     """The same row in each of ``slots``, or one for each if ``z`` has two dimensions."""
     values = np.broadcast_to(z, (len(slots), z.shape[-1])).astype(np.float64)
-    return Rows(np.array(slots), values, values, np.full(len(slots), fresh))
+    return Rows(np.array(slots), values, values, np.full(len(slots), np.nan), np.full(len(slots), fresh))
 
 
 def drive(evidence: Evidence, z: np.ndarray, slot: int = 0, rate: float = 1.0) -> np.ndarray:

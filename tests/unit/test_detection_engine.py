@@ -144,6 +144,22 @@ def test_load_that_grows_threefold_with_the_same_relations_is_no_fault():
     assert watched.alarms() == 0
 
 
+def test_load_that_grows_tenfold_is_a_fault():
+    values = normal(221)
+    values[START : START + 30] *= 10.0
+    watched = Watched()
+    assert watched.feed(values)
+
+
+def test_traffic_that_falls_to_a_quarter_is_a_fault_and_what_fell_is_blamed():
+    values = normal(221)
+    values[START : START + 30] *= 0.25
+    watched = Watched()
+    told = watched.feed(values)
+    assert told
+    assert all(blame.observed < blame.low for blame in told[0].blames[:1])
+
+
 def test_traffic_that_stops_is_a_fault():
     values = normal(221)
     values[START : START + 30] = 0.0

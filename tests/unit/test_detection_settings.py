@@ -46,7 +46,7 @@ def test_an_evidence_is_switched_and_tuned():
     assert "level" not in settings.evidences
     assert "seasonal" not in settings.evidences
     assert settings.evidences["memory"]["states"] == 64
-    assert settings.evidences["memory"]["smoothing"] == 0.3
+    assert settings.evidences["memory"]["smoothing"] == 0.5
 
 
 @pytest.mark.parametrize(

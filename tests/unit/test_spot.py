@@ -124,7 +124,7 @@ def test_noise_raises_as_many_alarms_as_the_budget_has(drifts):
     before = np.zeros(series, bool)
     for _ in range(rows):
         combined = FAST.level * random.exponential(0.07, series)
-        _, _, alarm = threshold.judge(slots, combined, quiet, quiet > 0.0)
+        _, _, alarm = threshold.judge(slots, combined, combined, quiet > 0.0)
         alarms += int((alarm & ~before).sum())
         before = alarm
     expected = budget * series * rows / DAY
@@ -140,6 +140,6 @@ def test_the_level_stays_close_above_scores_that_drift_only_with_a_moving_averag
         random = np.random.default_rng(31)
         for t in range(START_ROWS + 3001):
             combined = FAST.level * (random.exponential(0.05, 1) + 1.2 * max(0, t - START_ROWS) / 3001)
-            threshold.judge(SLOT, combined, np.zeros(1), np.zeros(1, bool))
+            threshold.judge(SLOT, combined, combined, np.zeros(1, bool))
         levels.append(threshold.level(SLOT)[0])
     assert 1.3 < levels[1] < 2.2 < levels[0]

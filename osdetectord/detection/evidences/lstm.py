@@ -123,7 +123,7 @@ class Lstm(Evidence):
         self.clear(past.slots)
         for start in range(0, len(past.slots), BATCH):
             part = slice(start, start + BATCH)
-            self._learn(Past(past.slots[part], past.x[part], past.z[part]))
+            self._learn(Past(past.slots[part], past.x[part], past.z[part], past.load[part]))
 
     def _learn(self, past: Past) -> None:
         slots = past.slots

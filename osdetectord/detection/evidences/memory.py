@@ -40,7 +40,7 @@ class Memory(Evidence):
 
     name = "memory"
     typical = (-0.75, 0.3)
-    options: ClassVar[Options] = {"smoothing": (0.3, 0.01, 1.0), "states": (256, 32, 4096)}
+    options: ClassVar[Options] = {"smoothing": (0.5, 0.01, 1.0), "states": (256, 32, 4096)}
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

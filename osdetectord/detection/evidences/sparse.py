@@ -19,7 +19,7 @@ class Sparse(Deviation):
 
     name = "sparse"
     typical = (0.84, 0.28)
-    options: ClassVar[Options] = {"smoothing": (0.3, 0.01, 1.0), "share": (SHARE, 0.01, 1.0)}
+    options: ClassVar[Options] = {"smoothing": (0.5, 0.01, 1.0), "share": (SHARE, 0.01, 1.0)}
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup, setup.options["smoothing"], follow=0.005, slew=0.5)
