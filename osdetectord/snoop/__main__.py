@@ -16,9 +16,9 @@ from osdetectord.errors import ConfigError, NoSuchProcess, OsdetectorError
 from osdetectord.snoop import config as configuration
 from osdetectord.snoop.config import SnoopConfig
 from osdetectord.snoop.program import CannotRun, Launched, Running, Subject, words_of
+from osdetectord.snoop.say import PROGRAM, tell
 from osdetectord.snoop.session import Session, Summary
 
-PROGRAM = "osdctl snoop"
 CONFIG = Path("config.json")
 EXIT_FAILED, EXIT_USAGE, EXIT_NO_SUCH = 1, 2, 4
 MOST_FOUND = 10
@@ -42,13 +42,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--json", action="store_true", help="write the summary as JSON")
     result.add_argument("-q", "--quiet", action="store_true", help="no summary")
     return result
-
-
-def tell(text: str) -> None:
-    """Say a line to people; what a program named itself can't move their cursor."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-    sys.stderr.write(f"{PROGRAM}: {shown}\n")
-    sys.stderr.flush()
 
 
 def configured(options: argparse.Namespace) -> SnoopConfig:

@@ -20,11 +20,61 @@ class CannotWrite(OsdetectorError):
     """A file can't be made, or has no room for its header."""
 
 
-class CsvFile:
+class Appended:
+    """Whole rows at the end of a file that is open.
+
+    A write that fails costs its rows and nothing else: what it left of them is cut off, and the next one is tried
+    again.
+
+    Parameters
+    ----------
+    path
+        Its name.
+    descriptor
+        Stays the caller's.
+    tell
+        Takes a line for people when rows are lost, and when they are no longer.
+    """
+
+    def __init__(self, path: Path, descriptor: int, tell: Tell) -> None:
+        self.path, self.descriptor = path, descriptor
+        self.rows = 0
+        self.lost = 0
+        self._tell = tell
+        self._failing = 0
+        self._regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self.size = os.lseek(descriptor, 0, os.SEEK_CUR) if self._regular else 0
+        """Bytes, of a regular file."""
+
+    def write(self, data: bytes, rows: int) -> None:
+        """Append whole rows."""
+        if not data:
+            return
+        try:
+            _write_all(self.descriptor, data)
+        except OSError as error:
+            self.lost += rows
+            if not self._failing:
+                self._tell(f"{self.path}: {reason(error)}: rows are lost")
+            self._failing += rows
+            self._cut_off()
+            return
+        if self._failing:
+            self._tell(f"{self.path}: written again, {self._failing} rows are missing")
+            self._failing = 0
+        self.rows += rows
+        self.size += len(data)
+
+    def _cut_off(self) -> None:
+        if self._regular:
+            os.ftruncate(self.descriptor, self.size)
+            os.lseek(self.descriptor, self.size, os.SEEK_SET)
+
+
+class CsvFile(Appended):
     """Rows below a header.
 
-    The file takes its place only with its header in it, so that there is never one without.  A write that fails
-    costs its rows and nothing else: what it left of them is cut off, and the next one is tried again.
+    The file takes its place only with its header in it, so that there is never one without.
 
     Parameters
     ----------
@@ -33,7 +83,7 @@ class CsvFile:
     columns
         The header.
     tell
-        Takes a line for people when rows are lost, and when they are no longer.
+        Takes a line for people.
 
     Raises
     ------
@@ -42,57 +92,31 @@ class CsvFile:
     """
 
     def __init__(self, path: Path, columns: Sequence[str], tell: Tell) -> None:
-        self.path = path
-        self.rows = 0
-        self.lost = 0
-        self._tell = tell
-        self._failing = 0
-        self._end = 0
         try:
             make_directory(path.parent)
-            self._fd, self._regular = _open(path, text_of([columns]))
+            descriptor = _open(path, text_of([columns]))
         except OSError as error:
-            raise CannotWrite(f"{path}: can't be written: {_reason(error)}") from None
-        if self._regular:
-            self._end = os.lseek(self._fd, 0, os.SEEK_CUR)
-
-    def write(self, data: bytes, rows: int) -> None:
-        """Append whole rows."""
-        if not data:
-            return
-        try:
-            _write_all(self._fd, data)
-        except OSError as error:
-            self.lost += rows
-            if not self._failing:
-                self._tell(f"{self.path}: {_reason(error)}: rows are lost")
-            self._failing += rows
-            self._cut_off()
-            return
-        if self._failing:
-            self._tell(f"{self.path}: written again, {self._failing} rows are missing")
-            self._failing = 0
-        self.rows += rows
-        self._end += len(data)
+            raise CannotWrite(f"{path}: can't be written: {reason(error)}") from None
+        super().__init__(path, descriptor, tell)
 
     def add(self, rows: Sequence[Sequence[object]]) -> None:
         """Append rows."""
         self.write(text_of(rows), len(rows))
 
+    def take_back(self, rows: int, lost: int, size: int) -> None:
+        """Go on where another process that had the file has stopped: rows that it wrote and lost, and the size."""
+        self.rows, self.lost, self.size = rows, lost, size
+        self._cut_off()
+
     def end(self) -> None:
         """Append the row that says that nothing follows, and close."""
         try:
-            _write_all(self._fd, f"{END}\n".encode())
+            _write_all(self.descriptor, f"{END}\n".encode())
         except OSError as error:
-            self._tell(f"{self.path}: {_reason(error)}: it has no row {END}")
+            self._tell(f"{self.path}: {reason(error)}: it has no row {END}")
             self._cut_off()
         finally:
-            os.close(self._fd)
-
-    def _cut_off(self) -> None:
-        if self._regular:
-            os.ftruncate(self._fd, self._end)
-            os.lseek(self._fd, self._end, os.SEEK_SET)
+            os.close(self.descriptor)
 
 
 def make_directory(path: Path) -> None:
@@ -112,12 +136,11 @@ def text_of(rows: Iterable[Sequence[object]]) -> bytes:
 
 def replace(path: Path, data: bytes) -> None:
     """Put a file in its place at once; raises OSError."""
-    fd, _ = _open(path, data)
-    os.close(fd)
+    os.close(_open(path, data))
 
 
-def _open(path: Path, data: bytes) -> tuple[int, bool]:
-    """A descriptor of a file that begins with ``data``, and whether it is a regular one."""
+def _open(path: Path, data: bytes) -> int:
+    """A descriptor of a file that begins with ``data``."""
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
@@ -129,7 +152,7 @@ def _open(path: Path, data: bytes) -> tuple[int, bool]:
         except OSError:
             os.close(fd)
             raise
-        return fd, False
+        return fd
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
@@ -139,7 +162,7 @@ def _open(path: Path, data: bytes) -> tuple[int, bool]:
         os.close(fd)
         os.unlink(unfinished)
         raise
-    return fd, True
+    return fd
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -148,5 +171,6 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Return why something failed, for the middle of a sentence."""
     return (error.strerror or str(error)).lower()
