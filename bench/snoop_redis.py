@@ -115,6 +115,12 @@ def used(pid: int) -> tuple[float, float]:
     return (int(fields[11]) + int(fields[12])) / ticks, pages * page / (1 << 20)
 
 
+def used_by_all(pid: int) -> tuple[float, float]:
+    """The same of a process and its children."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return sum(used(one)[0] for one in (pid, *children)), sum(used(one)[1] for one in (pid, *children))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -148,9 +154,9 @@ def main() -> int:
                     place = Path(name) / f"{case}-{turn}".replace(" ", "-").replace("'", "")
                     process = snooped(place, config, server.pid)
                     counted = counted_by_redis(port, server.pid)
-                    before, begun = used(process.pid)[0], time.monotonic()
+                    before, begun = used_by_all(process.pid)[0], time.monotonic()
                     measured(case)
-                    after, memory = used(process.pid)
+                    after, memory = used_by_all(process.pid)
                     cost[case] = (100 * (after - before) / (time.monotonic() - begun), memory)
                     now = counted_by_redis(port, server.pid)
                     process.send_signal(signal.SIGINT)

@@ -22,7 +22,7 @@ from osdetectord.collectors import layout
 from osdetectord.collectors.block import Latency
 from osdetectord.collectors.cpu import INVOLUNTARY, OFF_CPU, ON_CPU, RUN_QUEUE, VOLUNTARY
 from osdetectord.collectors.registry import COLLECTORS, OPTIONAL
-from osdetectord.collectors.syscall_log import RECORD, SMALLEST_PAGES
+from osdetectord.collectors.syscall_log import SMALLEST_PAGES, Logged
 from osdetectord.collectors.syscalls import CLASS_TIME, SyscallCollector, SyscallTotal
 from osdetectord.core import HookView
 from osdetectord.errors import InvalidArgument, LoadError, NoSuchProcess, NoSuchTarget, TooManyTargets, Unsupported
@@ -610,10 +610,16 @@ class Sampler:
             except OSError as error:
                 raise Unsupported(f"system calls can't be logged: {(error.strerror or str(error)).lower()}") from None
 
-    def logged_syscalls(self) -> NDArray[Any]:
-        """Records of ``collectors.syscall_log.RECORD`` since the last call, for one thread that may be another."""
+    def logged_syscalls(self) -> Logged:
+        """What the log tells since the last call, for one thread that may be another.
+
+        Raises
+        ------
+        Unsupported
+            If it can't be switched on either.
+        """
         if isinstance(self._kernel, Polling):
-            return np.zeros(0, dtype=RECORD)
+            raise Unsupported(f"system calls can't be logged: {self._kernel.ranks['lifecycle'][1]}")
         return self._kernel.logged_syscalls()
 
     def lost(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import CLOCK_MONOTONIC, clock_gettime_ns
+from time import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime_ns
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from osdetectord.bpf.uprobe import WAYS, Rings, Uprobes
 from osdetectord.collector import Collector
 from osdetectord.collectors import layout, syscall_log, uprobe
 from osdetectord.collectors.registry import COLLECTORS, sources, without_kernel
+from osdetectord.collectors.syscall_log import Logged
 from osdetectord.collectors.syscall_names import number_of, probe_numbers
 from osdetectord.core import HookView
 from osdetectord.errors import LoadError
@@ -94,6 +95,11 @@ class Sizes:
             log_pages=log_pages,
         )
 
+    @property
+    def name_pages(self) -> int:
+        """Size of the ring of the log's names."""
+        return max(1, self.log_pages // syscall_log.PAGES_OF_A_NAME_PAGE)
+
     def defines(self) -> dict[str, int]:
         return {
             "MAX_PROCESSES": self.processes,
@@ -101,6 +107,8 @@ class Sizes:
             "MAX_SYSCALLS": self.syscalls,
             "EVENT_PAGES": self.event_pages,
             "SYSCALL_LOG_PAGES": self.log_pages,
+            "THREAD_NAME_PAGES": self.name_pages,
+            "LOG_CHUNK": syscall_log.CHUNK_RECORDS,
             "WAIT_BUCKETS": layout.WAIT_BUCKETS,
             "SUSPECT_SLOTS": layout.SUSPECT_SLOTS,
             "LOST_CAUSES": len(layout.LOST),
@@ -164,14 +172,16 @@ class Kernel:
         }
         self._settings = np.zeros(1, dtype=layout.SETTINGS)
         try:
-            self._ring = Ring(
-                fd(answer["maps"][layout.RING]), sizes.event_pages * os.sysconf("SC_PAGESIZE"), layout.EVENT
-            )
-            self._log = Ring(
-                fd(answer["maps"][syscall_log.RING]), sizes.log_pages * os.sysconf("SC_PAGESIZE"), syscall_log.RECORD
-            )
-            self._log_programs = {event: fd(answer["programs"][name]) for event, name in syscall_log.PROGRAMS.items()}
+            page = os.sysconf("SC_PAGESIZE")
+            self._ring = Ring(fd(answer["maps"][layout.RING]), sizes.event_pages * page, layout.EVENT)
+            calls, names = (fd(answer["maps"][name]) for name in syscall_log.RINGS)
+            self._log = Ring(calls, sizes.log_pages * page, syscall_log.CHUNK)
+            self._names = Ring(names, sizes.name_pages * page, syscall_log.NAME)
+            self._log_flush = Program(fd(answer["programs"]["syscall_log_flush"]))
+            self._log_programs = {name: fd(answer["programs"][name]) for name in self._log_hooks()}
             self._log_links: list[int] = []
+            self._logs = 0
+            self._log_taken_ns = 0
             self._stale: set[int] = set()
             self.uprobes = _uprobes(answer, descriptors)
             self._learn_namespace()
@@ -312,13 +322,7 @@ class Kernel:
         """Charge the threads that run right now up to now."""
         if self.ranks["cpu"][0] != 0:
             return
-        for cpu in online_cpus():
-            try:
-                self._flush.run(cpu=cpu)
-            except OSError as error:
-                # it went off line
-                if error.errno != errno.ENXIO:
-                    raise
+        _run_everywhere(self._flush)
 
     def snapshot(self) -> Snapshot:
         """The tables now."""
@@ -329,18 +333,59 @@ class Kernel:
         """Executions of strangers since the last call."""
         return self._ring.read()
 
+    def _log_hooks(self) -> dict[str, str]:
+        """Which programs the log attaches: those of system calls are there where calls are counted."""
+        counted = self.ranks["syscalls"][0] >= 0
+        return {**syscall_log.PROGRAMS, **({} if counted else syscall_log.UNCOUNTED)}
+
     def log_syscalls(self, on: bool) -> None:
         """Whether every system call of every watched thread is logged; raises OSError."""
-        if on and not self._log_links:
-            for event, program in self._log_programs.items():
-                self._log_links.append(open_raw_tracepoint(program, event))
-        elif not on:
+        if on == bool(self._log_links):
+            return
+        if on:
+            for name, event in self._log_hooks().items():
+                self._log_links.append(open_raw_tracepoint(self._log_programs[name], event))
+            # each log has its own number, so that nothing that threads remember of another is taken for this one's
+            self._logs += 1
+        else:
             close_all(self._log_links)
             self._log_links = []
+        self._settings["log"] = self._logs if on else 0
+        self.maps["settings"].set(bytes(4), self._settings.tobytes())
 
-    def logged_syscalls(self) -> NDArray[Any]:
-        """Records of ``syscall_log.RECORD`` since the last call, oldest first."""
-        return self._log.read()
+    def logged_syscalls(self) -> Logged:
+        """What the log tells since the last call."""
+        taken_ns = clock_gettime_ns(CLOCK_MONOTONIC)
+        wall_ns = clock_gettime_ns(CLOCK_REALTIME) - taken_ns
+        # A call is under way on its CPU first and where its thread waits later: in that order nobody slips through,
+        # and what leaves meanwhile is flushed at last.
+        _run_everywhere(self._log_flush, True)
+        under_way = self._under_way()
+        _run_everywhere(self._log_flush, False)
+        chunks = self._log.read()
+        # whoever has a call among them was told before it
+        logged = Logged(taken_ns, wall_ns, self._names.read(), under_way, chunks)
+        self._log_taken_ns = taken_ns
+        return logged
+
+    def _under_way(self) -> NDArray[Any]:
+        """Calls that wait, and entered since this was last asked."""
+        log = int(self._settings["log"][0])
+        tids, threads = self.maps["threads"].read()
+        new = (threads["logged"] == log) & (threads["entered_ns"] > self._log_taken_ns) & (log > 0)
+        found = np.zeros(np.count_nonzero(new), syscall_log.RECORD)
+        found["tid"] = tids[new]
+        for ours, theirs in (("entered_ns", "entered_ns"), ("first", "first"), ("number", "nr")):
+            found[ours] = threads[theirs][new]
+        # a thread that is read while it changes may show half of each of two calls, but not twice
+        return found[[self._is_in(call) for call in found]]
+
+    def _is_in(self, call: Any) -> bool:
+        thread = self.maps["threads"].get(call["tid"].tobytes())
+        if thread is None:
+            return False
+        same = zip(("entered_ns", "first", "nr"), ("entered_ns", "first", "number"), strict=True)
+        return all(thread[theirs] == call[ours].astype(thread[theirs].dtype) for theirs, ours in same)
 
     def lost(self) -> dict[str, int]:
         """What was lost since the load, by cause."""
@@ -384,7 +429,7 @@ class Kernel:
 
     def close(self) -> None:
         """Detach everything."""
-        for name in ("_ring", "_log"):
+        for name in ("_ring", "_log", "_names"):
             ring = getattr(self, name, None)
             if ring is not None:
                 ring.close()
@@ -393,6 +438,18 @@ class Kernel:
             self.uprobes.rings.close()
         close_all(self._all)
         self._all = []
+
+
+def _run_everywhere(program: Program, *arguments: int) -> None:
+    """Run a program on each CPU until it has done its work there, which it says with 0."""
+    for cpu in online_cpus():
+        try:
+            while program.run(*arguments, cpu=cpu):
+                pass
+        except OSError as error:
+            # it went off line
+            if error.errno != errno.ENXIO:
+                raise
 
 
 class Snapshot:
@@ -441,8 +498,8 @@ def _plan(sizes: Sizes, tree: str, uprobe_ways: Sequence[str], wanted: Sequence[
         "tree": tree,
         "sources": [str(path) for path in sources()],
         "defines": sizes.defines(),
-        "maps": [*layout.TABLES, layout.RING, syscall_log.RING, *uprobe.TABLES, uprobe.RING_TABLE],
-        "programs": ["command", "cpu_flush", *syscall_log.PROGRAMS.values()],
+        "maps": [*layout.TABLES, layout.RING, *syscall_log.RINGS, *uprobe.TABLES, uprobe.RING_TABLE],
+        "programs": ["command", "cpu_flush", "syscall_log_flush", *syscall_log.PROGRAMS, *syscall_log.UNCOUNTED],
         "uprobes": uprobe.PROGRAMS,
         "uprobe_ways": list(uprobe_ways),
         "chains": {

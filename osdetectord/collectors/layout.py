@@ -35,7 +35,10 @@ THREAD = np.dtype(
         ("queued_ns", "<u8"),
         ("cpu_ns", "<u8"),
         ("argument", "<u8"),
+        ("first", "<u8"),
         ("nr", "<u4"),
+        ("logged", "<u4"),
+        ("named", "<u4"),
         ("unused", "<u4"),
     ]
 )
@@ -66,7 +69,12 @@ TOTALS = np.dtype([("on_ns", "<u8"), ("queued_ns", "<u8"), ("voluntary", "<u8"),
 
 WAITS = np.dtype([("bucket", "<u8", WAIT_BUCKETS)])
 
-SETTINGS = np.dtype([("ns", "<u8"), ("level", "<u4"), ("strangers", "<u4"), ("cpu_served", "<u4"), ("packets", "<u4")])
+SETTINGS = np.dtype(
+    [
+        ("ns", "<u8"),
+        *((name, "<u4") for name in ("level", "strangers", "cpu_served", "packets", "log", "unused")),
+    ]
+)
 
 ANSWER = np.dtype(
     [("serial", "<u8"), ("start_ns", "<u8"), ("tid", "<u4"), ("tgid", "<u4"), ("pid", "<u4"), ("flags", "<u4")]

@@ -54,7 +54,13 @@ int lifecycle_exec(struct bpf_raw_tracepoint_args *ctx)
     struct process *p = processes.lookup(&serial);
     if (old != tid) {
         settle_call(old, t);
+        u32 zero = 0;
+        struct settings *s = settings.lookup(&zero);
+        if (s)
+            log_unfinished(old, t, s->log);
         struct thread moved = *t;
+        moved.logged = 0;
+        moved.named = 0;
         // the old leader, if it is still on its CPU, must not take the entry away: see the check of task
         struct thread *leader = threads.lookup(&tid);
         if (leader) {
@@ -116,6 +122,10 @@ int lifecycle_exit(struct bpf_raw_tracepoint_args *ctx)
             bpf_probe_read_kernel(p->comm, sizeof(p->comm), (char *)task + OFFSET_task_struct__comm);
             p->flags |= EXITED;
         }
+    }
+    if (s && s->log) {
+        settle_call(tid, t);
+        log_unfinished(tid, t, s->log);
     }
     // What follows (freeing memory) is its work too: where switches are seen, the last one ends it.
     if (!s || !s->cpu_served)

@@ -27,19 +27,19 @@ OPTIONAL = frozenset({"packets"})
 ALWAYS = tuple(collector.name for collector in COLLECTORS if collector.name not in OPTIONAL)
 
 # what the other sources build on
-COMMON = ("watch.bpf.c", "registers.bpf.c", "socket.bpf.c", "packets.bpf.c", "effects.bpf.c")
+COMMON = (
+    *("watch.bpf.c", "registers.bpf.c", "syscall_log.bpf.c"),
+    *("socket.bpf.c", "packets.bpf.c", "effects.bpf.c"),
+)
 
 # programs of user functions: attached one by one while the daemon runs
 FUNCTIONS = ("allocation.bpf.c", "uprobe.bpf.c")
-
-# single events, attached only while somebody reads them
-LOGS = ("syscall_log.bpf.c",)
 
 
 def sources() -> tuple[Path, ...]:
     """The ``.bpf.c`` files in the order in which they are compiled, as one."""
     here = Path(__file__).parent
-    names = (*COMMON, *(collector.source for collector in COLLECTORS), *FUNCTIONS, *LOGS)
+    names = (*COMMON, *(collector.source for collector in COLLECTORS), *FUNCTIONS)
     return tuple(here / name for name in dict.fromkeys(names))
 
 

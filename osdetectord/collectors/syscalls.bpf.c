@@ -41,40 +41,67 @@ static __always_inline bool is_of_a_probe(u32 nr)
 #endif
 }
 
-// Returns the thread where the call may have an effect that is to be noted.
-static __always_inline struct thread *enter(u32 nr)
+// The first argument, for the log: read where it was not given.
+static __always_inline u64 first_argument(void *registers, u64 given)
+{
+    if (registers)
+        bpf_probe_read_kernel(&given, sizeof(given), (char *)registers + OFFSET_ARGUMENT_1);
+    return given;
+}
+
+// Returns the thread where the call may have an effect that is to be noted.  Of registers and first argument, one is
+// given; without ``counted`` the call is only logged.
+static __always_inline struct thread *enter(u32 nr, void *registers, u64 first, bool counted)
 {
     u32 zero = 0, tid = bpf_get_current_pid_tgid();
     u32 *count = suspect(tid);
 
-    if (!count || !*count || is_of_a_probe(nr))
+    if (!count || !*count)
         return 0;
-    if (nr > FIRST_UNKNOWN)
-        nr = FIRST_UNKNOWN;
     struct calling *c = calling.lookup(&zero);
-    bool effect = has_effect(nr);
-    if (c && c->tid == tid && !effect) {
+    struct settings *s = settings.lookup(&zero);
+    if (!c || !s)
+        return 0;
+    u32 log = s->log;
+    if (is_of_a_probe(nr) && !log)
+        return 0;
+    bool effect = counted && has_effect(nr);
+    if (log)
+        first = first_argument(registers, first);
+    // It is under way once its time is there: what is read by others, like the log's flush, comes before.
+    if (c->tid == tid && !effect) {
         c->nr = nr;
+        if (log) {
+            c->first = first;
+            c->logged = log;
+        }
         c->entered_ns = bpf_ktime_get_ns();
         return 0;
     }
     struct thread *t = threads.lookup(&tid);
-    struct settings *s = settings.lookup(&zero);
-    if (!t || !s || !c)
+    if (!t)
         return 0;
     u64 now = bpf_ktime_get_ns();
+    if (log)
+        introduce(tid, t, log, now);
     // Where nobody tells that the thread leaves its CPU, or more is to be kept, it is kept with the thread.
     if (effect || !s->cpu_served) {
         c->tid = 0;
         t->nr = nr;
+        t->first = first;
+        t->logged = log;
+        barrier();
         t->entered_ns = now;
         return effect ? t : 0;
     }
     t->entered_ns = 0;
     c->serial = t->serial;
-    c->entered_ns = now;
-    c->tid = tid;
     c->nr = nr;
+    c->first = first;
+    c->logged = log;
+    c->entered_ns = now;
+    barrier();
+    c->tid = tid;
     return 0;
 }
 
@@ -97,6 +124,8 @@ static __always_inline void count_failure(u64 serial, u32 nr, u32 error)
 
 static __always_inline int count_call(u64 serial, u32 nr, u64 took, s64 result)
 {
+    if (nr > FIRST_UNKNOWN)
+        nr = FIRST_UNKNOWN;
     struct call key = {serial, nr};
     struct calls *sum = syscalls.lookup(&key);
 
@@ -121,7 +150,8 @@ static __always_inline int count_call(u64 serial, u32 nr, u64 took, s64 result)
     return 0;
 }
 
-static __always_inline int leave(s64 result)
+// ``nr`` is asked for where the call was not seen entering: of registers and number, one is given.
+static __always_inline int leave(void *registers, s32 nr, s64 result, bool counted)
 {
     u32 zero = 0, tid = bpf_get_current_pid_tgid();
     u32 *count = suspect(tid);
@@ -129,34 +159,60 @@ static __always_inline int leave(s64 result)
     if (!count || !*count)
         return 0;
     struct calling *c = calling.lookup(&zero);
-    u64 serial, entered_ns;
-    u32 nr;
-    if (c && c->tid == tid) {
+    struct settings *s = settings.lookup(&zero);
+    if (!c || !s)
+        return 0;
+    struct syscall_record r = {};
+    u32 log = s->log, logged;
+    u64 serial, entered_ns, *under_way;
+    if (c->tid == tid) {
         serial = c->serial;
         entered_ns = c->entered_ns;
-        nr = c->nr;
-        c->entered_ns = 0;
+        r.first = c->first;
+        r.nr = c->nr;
+        logged = c->logged;
+        under_way = &c->entered_ns;
     } else {
         struct thread *t = threads.lookup(&tid);
         if (!t)
             return 0;
         serial = t->serial;
         entered_ns = t->entered_ns;
-        nr = t->nr;
-        t->entered_ns = 0;
-        if (entered_ns && has_effect(nr))
+        r.first = t->first;
+        r.nr = t->nr;
+        logged = t->logged;
+        under_way = &t->entered_ns;
+        if (log)
+            introduce(tid, t, log, bpf_ktime_get_ns());
+        if (counted && entered_ns && has_effect(r.nr))
             effect_ends(t, result);
     }
-    // not seen entering
-    if (!entered_ns)
+    if (!entered_ns && !log)
         return 0;
-    return count_call(serial, nr, bpf_ktime_get_ns() - entered_ns, result);
+    u64 now = bpf_ktime_get_ns();
+    if (log) {
+        r.entered_ns = logged == log ? entered_ns : 0;
+        if (!entered_ns) {
+            if (registers)
+                bpf_probe_read_kernel(&nr, sizeof(nr), (char *)registers + OFFSET_NUMBER);
+            r.nr = nr;
+        }
+        r.left_ns = now;
+        r.result = result;
+        r.tid = tid;
+        append(&r, under_way);
+    } else {
+        *under_way = 0;
+    }
+    if (!counted || !entered_ns || is_of_a_probe(r.nr))
+        return 0;
+    return count_call(serial, r.nr, now - entered_ns, result);
 }
 
 // (registers, number) and (registers, result)
 int syscalls_enter(struct bpf_raw_tracepoint_args *ctx)
 {
-    struct thread *t = enter(ctx->args[1]);
+    struct thread *t = enter(ctx->args[1], (void *)ctx->args[0], 0, true);
 
     if (t) {
         struct pt_regs registers = {};
@@ -168,7 +224,19 @@ int syscalls_enter(struct bpf_raw_tracepoint_args *ctx)
 
 int syscalls_leave(struct bpf_raw_tracepoint_args *ctx)
 {
-    return leave(ctx->args[1]);
+    return leave((void *)ctx->args[0], 0, ctx->args[1], true);
+}
+
+// The same where the calls are logged and nobody counts them.
+int syscall_log_enter(struct bpf_raw_tracepoint_args *ctx)
+{
+    enter(ctx->args[1], (void *)ctx->args[0], 0, false);
+    return 0;
+}
+
+int syscall_log_leave(struct bpf_raw_tracepoint_args *ctx)
+{
+    return leave((void *)ctx->args[0], 0, ctx->args[1], false);
 }
 
 struct classic_enter {
@@ -185,7 +253,7 @@ struct classic_leave {
 
 int syscalls_enter_classic(struct classic_enter *ctx)
 {
-    struct thread *t = enter(ctx->nr);
+    struct thread *t = enter(ctx->nr, 0, ctx->arguments[0], true);
 
     if (t)
         effect_begins(t, ctx->arguments[1], ctx->arguments[2], ctx->arguments[3]);
@@ -194,5 +262,5 @@ int syscalls_enter_classic(struct classic_enter *ctx)
 
 int syscalls_leave_classic(struct classic_leave *ctx)
 {
-    return leave(ctx->result);
+    return leave(0, ctx->nr, ctx->result, true);
 }

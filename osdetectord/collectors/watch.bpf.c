@@ -15,6 +15,8 @@
         value_;                                                                                                   \
     })
 
+#define barrier() asm volatile("" ::: "memory")
+
 // include/linux/sched.h, include/linux/sched/signal.h
 #define PF_EXITING 0x4
 #define PF_KTHREAD 0x200000
@@ -42,7 +44,10 @@ struct thread {
     u64 queued_ns;    // runnable since, 0 if not
     u64 cpu_ns;       // on a CPU before on_ns, since it is watched
     u64 argument;     // what it is about to change: see effects.bpf.c
+    u64 first;        // first argument of the call under way, where it is logged: see syscall_log.bpf.c
     u32 nr;           // the system call under way
+    u32 logged;       // the log that heard it enter
+    u32 named;        // the log that was told the thread's name
     u32 unused;
 };
 
@@ -68,8 +73,9 @@ struct process {
 // The system calls of the thread on this CPU since it came there: most do not wait, and cost no lookup by thread id.
 struct calling {
     u64 serial, entered_ns;  // of the call under way, 0 for none
+    u64 first;               // as in struct thread
     u32 tid;                 // 0 for no watched thread
-    u32 nr;
+    u32 nr, logged, unused;
 };
 
 // Per CPU, so that threads of one process do not fight for a cache line.
@@ -87,6 +93,8 @@ struct settings {
     u32 strangers; // report executions of processes that are not watched
     u32 cpu_served;
     u32 packets;
+    u32 log;       // number of the log of system calls that is read, 0 for none
+    u32 unused;
 };
 
 struct answer {
@@ -123,12 +131,17 @@ BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);
 #define LOST_EFFECTS 6
 #define LOST_REQUEST 7
 
-static __always_inline void lose(u32 cause)
+static __always_inline void lose_many(u32 cause, u64 many)
 {
     u64 *count = lost.lookup(&cause);
 
     if (count)
-        *count += 1;
+        *count += many;
+}
+
+static __always_inline void lose(u32 cause)
+{
+    lose_many(cause, 1);
 }
 
 // Of waits: 1024 ns for a microsecond; histograms are for people.
@@ -166,6 +179,8 @@ static __always_inline void settle_call(u32 tid, struct thread *t)
     if (!c || c->tid != tid)
         return;
     t->nr = c->nr;
+    t->first = c->first;
+    t->logged = c->logged;
     t->entered_ns = c->entered_ns;
     c->tid = 0;
 }

@@ -207,7 +207,7 @@ class Session:
             self._functions.write_to(calls, lines)
         if config.syscalls is not None:
             file = self._file(config.syscalls.path, ("TIME", who, "COMM", "ACTION", "SYSCALL_ID", "PARM1"))
-            self._log = SyscallLog(self._sampler, file, config.threads)
+            self._log = SyscallLog(self._sampler, file, config.threads, self._tell)
 
     def _file(self, path: Path, columns: tuple[str, ...]) -> CsvFile:
         file = CsvFile(path, columns, self._tell)

@@ -1,27 +1,33 @@
-"""Every system call as two rows, written while it happens by a thread of its own."""
+"""Every system call as two rows: read while it happens, written when nobody else needs the processor.
+
+Spelling the calls of a busy server takes a good part of a processor, which would be taken from the server.  So the
+thread that reads the log only moves it to a spool, and a process of its own makes rows of it, at the lowest priority
+until the end.  Where the spool grows too large meanwhile, that process gets a share like everybody's.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
-import time
-from typing import Any
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from osdetectord.collectors.syscall_log import NAME, Logged
 from osdetectord.sampler import Sampler
-from osdetectord.snoop.digits import Spelled, Texts, joined
-from osdetectord.snoop.table import CsvFile, text_of
+from osdetectord.snoop.rows import PROGRESS
+from osdetectord.snoop.spool import Spool
+from osdetectord.snoop.table import CsvFile, Tell, reason
 
-PAUSE_S = 0.02
-MOST_ROWS = 65536
-"""Rows that are formatted at once."""
-
-_THREE_DIGITS = Spelled(b"%03d".__mod__, 0, 1000)
-_CALL = Spelled(lambda code: b"%d,%d," % (code & 1, code >> 1), 0, 2048)
-"""Action and number of a system call, from twice the number and one if it leaves."""
-_RESULT = Spelled(b"%d\n".__mod__, -4096, 16384)
-_ARGUMENT = Spelled(lambda value: b"%d\n" % (value & (1 << 64) - 1), 0, 16384)
+PAUSE_S = 0.5
+MOST_WAITING = 1 << 30
+"""Bytes of the spool from which on rows are written at the cost of others, until half of it is left."""
+PATIENCE_S = 1.0
+"""What takes longer at the end is said."""
 
 
 class SyscallLog:
@@ -35,69 +41,102 @@ class SyscallLog:
         Where the rows go.
     threads
         Whether the second column has the thread's id instead of the process's.
+    tell
+        Takes a line for people.
     """
 
-    def __init__(self, sampler: Sampler, file: CsvFile, threads: bool) -> None:
-        self._sampler, self._file = sampler, file
-        self._column = "tid" if threads else "pid"
-        self._names: dict[bytes, bytes] = {}
-        self._enough = threading.Event()
-        self._lost_before = sampler.lost()["logged"]
+    def __init__(self, sampler: Sampler, file: CsvFile, threads: bool, tell: Tell) -> None:
+        self._sampler, self._file, self._tell = sampler, file, tell
+        self._given = self._lost = 0
+        self._names = np.zeros(0, NAME)
+        self._said: set[str] = set()
+        self._hurries = False
+        self._spool = Spool()
+        self._progress = os.memfd_create("progress")
+        os.pwrite(self._progress, PROGRESS.pack(file.rows, file.lost, file.size), 0)
         sampler.log_syscalls(True)
+        self._writer = self._started("tid" if threads else "pid")
+        self._yield(True)
+        self._enough = threading.Event()
         self._thread = threading.Thread(target=self._run, name="syscall-log")
         self._thread.start()
 
-    @property
-    def lost(self) -> int:
-        """Rows that the ring had no room for."""
-        return self._sampler.lost()["logged"] - self._lost_before
+    def _started(self, column: str) -> subprocess.Popen[bytes]:
+        shared = (self._spool.reader, self._spool.sizes, self._progress, self._file.descriptor)
+        package = str(Path(__file__).resolve().parents[2])
+        return subprocess.Popen(
+            [sys.executable, "-m", "osdetectord.snoop.rows", *map(str, shared), column, self._file.path],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=shared,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))},
+            # Ctrl-C is not for it
+            start_new_session=True,
+        )
 
-    def stop(self) -> None:
-        """Write what is there and end."""
-        self._sampler.log_syscalls(False)
-        self._enough.set()
-        self._thread.join()
+    def _yield(self, yields: bool) -> None:
+        """Let the writer run only when nobody else would, or like everybody."""
+        # what may not be raised again is just slower
+        with suppress(OSError):
+            os.sched_setscheduler(self._writer.pid, os.SCHED_IDLE if yields else os.SCHED_OTHER, os.sched_param(0))
+        # where each session has a share of its own (sched(7), autogroup), it is the share that yields
+        with suppress(OSError):
+            Path(f"/proc/{self._writer.pid}/autogroup").write_text("19" if yields else "0")
 
     def _run(self) -> None:
         last = False
         while not last:
             # what came before the word to stop is written too
             last = self._enough.wait(PAUSE_S)
-            records = self._sampler.logged_syscalls()
-            for start in range(0, len(records), MOST_ROWS):
-                part = records[start : start + MOST_ROWS]
-                self._file.write(self.formatted(part), len(part))
+            self._pass_on(self._sampler.logged_syscalls())
 
-    def formatted(self, records: NDArray[Any]) -> bytes:
-        """Rows TIME, PID, COMM, ACTION, SYSCALL_ID, PARM1 of records."""
-        wall_us = (time.time_ns() - time.monotonic_ns()) // 1000
-        seconds, micros = np.divmod(records["time_ns"].astype(np.int64) // 1000 + wall_us, 1_000_000)
-        leaves = records["leave"] != 0
-        values = records["value"].astype(np.int64)
-        return joined(
-            (
-                Spelled(b"%d.".__mod__, int(seconds[0]), int(seconds[0]) + 1).of(seconds),
-                _THREE_DIGITS.of(micros // 1000),
-                _THREE_DIGITS.of(micros % 1000),
-                self._whose(records[self._column], records["comm"]),
-                _CALL.of(records["number"].astype(np.int64) * 2 + leaves),
-                # results are signed, the first argument is what its register holds
-                np.where(leaves, _RESULT.of(np.where(leaves, values, 0)), _ARGUMENT.of(np.where(leaves, 0, values))),
-            )
-        )
+    def _pass_on(self, logged: Logged) -> None:
+        if self._writer.poll() is not None:
+            self._lose(logged, self._end_of_writer())
+            return
+        try:
+            self._spool.put(replace(logged, names=np.concatenate((self._names, logged.names))).packed())
+        except OSError as error:
+            self._lose(logged, f"no room for what is to be written: {reason(error)}")
+        else:
+            self._given += logged.rows
+            self._names = self._names[:0]
+        enough = MOST_WAITING // 2 if self._hurries else MOST_WAITING
+        if self._hurries != (self._spool.waiting > enough):
+            self._hurries = not self._hurries
+            self._yield(not self._hurries)
 
-    def _whose(self, numbers: NDArray[Any], names: NDArray[Any]) -> Texts:
-        """Return the columns of id and name; rows of one thread mostly follow each other."""
-        halves = np.ascontiguousarray(names).view(np.uint64).reshape(-1, 2)
-        other = (numbers[1:] != numbers[:-1]) | (halves[1:] != halves[:-1]).any(axis=1)
-        starts = np.concatenate(([0], np.flatnonzero(other) + 1))
-        pairs = zip(numbers[starts].tolist(), names[starts].tolist(), strict=True)
-        texts = np.array([b",%d,%s," % (number, self._name(name)) for number, name in pairs])
-        return texts.repeat(np.diff(starts, append=len(numbers)))
+    def _end_of_writer(self) -> str:
+        return f"what writes it has ended with status {self._writer.returncode}"
 
-    def _name(self, name: bytes) -> bytes:
-        text = self._names.get(name)
-        if text is None:
-            text = text_of([[name.decode("utf-8", "surrogateescape")]]).rstrip(b"\n")
-            self._names[name] = text
-        return text
+    def _lose(self, logged: Logged, why: str) -> None:
+        # threads are told of once: later rows need their names
+        self._names = np.concatenate((self._names, logged.names))
+        self._lost += logged.rows
+        self._say(why)
+
+    def _say(self, why: str) -> None:
+        if why not in self._said:
+            self._said.add(why)
+            self._tell(f"{self._file.path}: {why}: rows are lost")
+
+    def stop(self) -> None:
+        """Write what is there and end."""
+        self._enough.set()
+        self._thread.join()
+        self._sampler.log_syscalls(False)
+        if self._writer.poll() is None:
+            self._yield(False)
+        self._spool.end()
+        try:
+            self._writer.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._tell(f"{self._file.path}: writing the last {self._spool.waiting >> 20} MiB of records")
+            self._writer.wait()
+        rows, lost, size = PROGRESS.unpack(os.pread(self._progress, PROGRESS.size, 0))
+        if self._writer.returncode:
+            self._say(self._end_of_writer())
+            lost = max(lost, self._given - rows)
+        self._file.take_back(rows, lost + self._lost, size)
+        os.close(self._progress)
+        self._spool.close()

@@ -82,6 +82,30 @@ print(json.dumps({
 second.end()
 """
 
+LOGGED = """
+import json, os, sys
+sys.path.insert(0, ROOT)
+sys.path.insert(0, ROOT + "/tests/bpf")
+from conftest import Workload
+from osdetectord.collectors.syscall_log import Rows
+from osdetectord.collectors.syscall_names import number_of
+from osdetectord.sampler import Sampler
+sampler = Sampler.open(max_processes=64, log_pages=128, collectors=("lifecycle", "cpu"))
+sampler.log_syscalls(True)
+work = Workload()
+sampler.add(work.pid)
+work.do("thread 1 997")
+work.do("fork 1 3")
+rows = Rows()
+read = rows.of(sampler.logged_syscalls()).tolist() + rows.rest().tolist()
+yields = [row for row in read if row[4] == number_of("sched_yield")]
+print(json.dumps({
+    "workload": work.pid, "rows": len(yields), "nameless": rows.nameless,
+    "ids": sorted({row[2:4] for row in yields}), "names": sorted({row[6].decode() for row in read}),
+}))
+work.end()
+"""
+
 
 def run_in_namespace(script: str) -> dict:
     ran = subprocess.run(
@@ -104,6 +128,16 @@ def test_a_daemon_in_a_pid_namespace_sees_and_counts_in_its_own_pids():
     assert told["visible"] == "python3"
     assert told["left"] == {}
     assert set(told["lost"].values()) == {0}
+
+
+def test_system_calls_are_logged_with_the_ids_of_the_daemon_s_namespace():
+    told = run_in_namespace(LOGGED)
+    workload = told["workload"]
+    (process, thread), (child, child_thread) = told["ids"]
+
+    assert (told["rows"], told["nameless"], told["names"]) == (2 * (997 + 101), 0, ["python3"])
+    assert workload < 100 and process == workload < thread < 100
+    assert workload < child == child_thread < 100
 
 
 def test_a_pid_that_is_used_again_is_another_process():

@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 CALLS, SEARCHES, LEAKS, LEAK_BYTES = 997, 101, 499, 1009
 THREADS, THREAD_CALLS, CHILDREN, CHILD_CALLS = 2, 103, 3, 53
 BURN_MS, SENT_KB, MAPPED, STATUS = 300, 1280, 64 << 20, 7
-GETPPID = "110"
+GETPPID, EXECVE, WAIT4, CLOCK_NANOSLEEP = "110", "59", "61", "230"
 
 # of BURN_MS: the program's own clock and the scheduler's differ while a hypervisor has the processor
 LEAST, MOST = 0.5, 2.0
@@ -270,6 +270,39 @@ def started(place: Path, *words: str) -> subprocess.Popen[str]:
         time.sleep(0.05)
     process.kill()
     raise AssertionError(process.communicate()[1])
+
+
+def test_calls_that_have_not_left_have_their_entries_in_the_file(tmp_path):
+    config = {"snoop_cpu": "bcc", "snoop_syscall": "bcc", "trace_multiprocess": True, "interval": 0.2}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shell = subprocess.Popen(["sh", "-c", "read go; sleep 60; true"], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        process = started(tmp_path, "-p", str(shell.pid))
+        assert shell.stdin is not None
+        shell.stdin.write(b"\n")
+        shell.stdin.flush()
+        for _ in range(600):
+            lines = [line.split(",") for line in (tmp_path / "syscall.csv").read_text().splitlines()]
+            if any(line[2:5] == ["sleep", "0", CLOCK_NANOSLEEP] for line in lines):
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=60)[1]
+    finally:
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.communicate()
+
+    assert process.returncode == 0, told
+    with (tmp_path / "syscall.csv").open(newline="") as file:
+        _, *rows, end = csv.reader(file)
+    assert end == ["END"]
+    last = {row[1]: row for row in rows}
+    sleeper = next(pid for pid in last if pid != str(shell.pid))
+    assert last[str(shell.pid)][2:5] == ["sh", "0", WAIT4]
+    assert last[sleeper][2:5] == ["sleep", "0", CLOCK_NANOSLEEP]
+    assert [row[2:4] for row in rows if row[4] == EXECVE] == [["sh", "0"], ["sleep", "1"]]
+    times = [float(row[0]) for row in rows]
+    assert times == sorted(times)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
