@@ -28,16 +28,15 @@ BPF_TABLE("array", u32, struct block, no_block, 1);
 
 static __always_inline int request_starts(u64 request)
 {
-    struct thread *t = acting_thread();
+    u64 serial = acting_process();
 
     // An address that is still known is of a request whose end was not told: docs/collectors/README.md.
     if (requests.lookup(&request)) {
         requests.delete(&request);
         lose(LOST_REQUEST);
     }
-    if (!t)
+    if (!serial)
         return 0;
-    u64 serial = t->serial;
     struct request_start start = {serial, bpf_ktime_get_ns()};
     start.bytes = FIELD(u32, request, request, bytes);
     start.op = FIELD(u32, request, request, op) & REQ_OP_MASK;

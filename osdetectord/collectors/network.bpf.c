@@ -45,9 +45,9 @@ static __always_inline struct traffic *traffic_of(u64 serial)
     return sum;
 }
 
-static __always_inline void received(struct thread *t, void *sock, u64 bytes, u64 calls)
+static __always_inline void received(u64 serial, void *sock, u64 bytes, u64 calls)
 {
-    struct traffic *sum = traffic_of(t->serial);
+    struct traffic *sum = traffic_of(serial);
     u32 protocol = protocol_of(sock) & (PROTOCOLS - 1);
 
     if (sum) {
@@ -56,9 +56,9 @@ static __always_inline void received(struct thread *t, void *sock, u64 bytes, u6
     }
 }
 
-static __always_inline void sent(struct thread *t, void *sock, u64 bytes, u64 calls)
+static __always_inline void sent(u64 serial, void *sock, u64 bytes, u64 calls)
 {
-    u64 serial = t->serial, key = (u64)sock;
+    u64 key = (u64)sock;
     struct traffic *sum = traffic_of(serial);
     u32 protocol = protocol_of(sock) & (PROTOCOLS - 1);
 
@@ -80,22 +80,22 @@ static __always_inline void sent(struct thread *t, void *sock, u64 bytes, u64 ca
 // (sock, result, flags)
 int network_received(struct bpf_raw_tracepoint_args *ctx)
 {
-    struct thread *t = acting_thread();
+    u64 serial = acting_process();
     s32 result = ctx->args[1];
 
-    if (t && result >= 0 && !(ctx->args[2] & (MSG_PEEK | MSG_ERRQUEUE)))
-        received(t, (void *)ctx->args[0], result, 1);
+    if (serial && result >= 0 && !(ctx->args[2] & (MSG_PEEK | MSG_ERRQUEUE)))
+        received(serial, (void *)ctx->args[0], result, 1);
     return 0;
 }
 
 // (sock, result, flags)
 int network_sent(struct bpf_raw_tracepoint_args *ctx)
 {
-    struct thread *t = acting_thread();
+    u64 serial = acting_process();
     s32 result = ctx->args[1];
 
-    if (t && result >= 0)
-        sent(t, (void *)ctx->args[0], result, 1);
+    if (serial && result >= 0)
+        sent(serial, (void *)ctx->args[0], result, 1);
     return 0;
 }
 
@@ -146,7 +146,7 @@ int network_leave(struct bpf_raw_tracepoint_args *ctx)
     case NR_splice: {
         void *source = socket_of(descriptor);
         if (source) {
-            received(t, source, result, 1);
+            received(t->serial, source, result, 1);
             return 0;
         }
         descriptor = ARGUMENT_3(registers);
@@ -175,9 +175,9 @@ int network_leave(struct bpf_raw_tracepoint_args *ctx)
     if (NUMBER(registers) == NR_recvmmsg || NUMBER(registers) == NR_sendmmsg)
         bytes = bytes_of_messages(ARGUMENT_2(registers), result);
     if (out)
-        sent(t, sock, bytes, calls);
+        sent(t->serial, sock, bytes, calls);
     else
-        received(t, sock, bytes, calls);
+        received(t->serial, sock, bytes, calls);
     return 0;
 }
 
@@ -189,9 +189,9 @@ int network_state(struct bpf_raw_tracepoint_args *ctx)
 
     if (state == TCP_SYN_SENT) {
         // still in connect(): tcp_v4_connect() and tcp_v6_connect()
-        struct thread *t = acting_thread();
-        if (t && internet_protocol_of((void *)sock) == IPPROTO_TCP) {
-            struct owner new = {t->serial, 1};
+        u64 serial = acting_process();
+        if (serial && internet_protocol_of((void *)sock) == IPPROTO_TCP) {
+            struct owner new = {serial, 1};
             owners.update(&sock, &new);
         }
         return 0;

@@ -103,11 +103,11 @@ static __always_inline void accepted_segments(void *sock, u64 serial)
 // (sock, result, flags)
 int packets_moved(struct bpf_raw_tracepoint_args *ctx)
 {
-    struct thread *t = acting_thread();
+    u64 serial = acting_process();
     void *sock = (void *)ctx->args[0];
 
-    if (t && is_tcp(sock))
-        charge_segments(sock, t->serial);
+    if (serial && is_tcp(sock))
+        charge_segments(sock, serial);
     return 0;
 }
 
@@ -119,9 +119,9 @@ int packets_state(struct bpf_raw_tracepoint_args *ctx)
     u32 state = ctx->args[2];
 
     if (state == TCP_SYN_SENT) {
-        struct thread *t = acting_thread();
-        if (t && is_tcp(sock))
-            charge_from_now(sock, t->serial);
+        u64 serial = acting_process();
+        if (serial && is_tcp(sock))
+            charge_from_now(sock, serial);
     } else if (state == TCP_CLOSE && segments.lookup(&key)) {
         charge_segments(sock, 0);
         segments.delete(&key);

@@ -72,15 +72,22 @@ static __always_inline u32 protocol_of(void *sock)
     return PROTOCOL_OTHER;
 }
 
-// The watched thread that runs, or for which a worker of io_uring runs: create_io_thread() of kernel/fork.c
-// makes a thread of the process without telling of a fork, so that only the main thread is known here.
-static __always_inline struct thread *acting_thread(void)
+// The process whose watched thread runs, or for which a worker of io_uring runs: create_io_thread() of kernel/fork.c
+// makes a thread of the process without telling of a fork, so that only the main thread is known here.  0 for none.
+static __always_inline u64 acting_process(void)
 {
     u64 id = bpf_get_current_pid_tgid();
-    u32 tid = id, tgid = id >> 32;
-    struct thread *t = watched_thread(tid);
+    u32 zero = 0, tid = id, tgid = id >> 32;
+    u32 *count = suspect(tid);
 
-    if (!t && tid != tgid)
-        t = watched_thread(tgid);
-    return t;
+    if (count && *count) {
+        struct calling *c = calling.lookup(&zero);
+        if (c && c->tid == tid)
+            return c->serial;
+        struct thread *t = threads.lookup(&tid);
+        if (t)
+            return t->serial;
+    }
+    struct thread *main = tid == tgid ? 0 : watched_thread(tgid);
+    return main ? main->serial : 0;
 }
