@@ -343,8 +343,14 @@ class Kernel:
         if on == bool(self._log_links):
             return
         if on:
-            for name, event in self._log_hooks().items():
-                self._log_links.append(open_raw_tracepoint(self._log_programs[name], event))
+            links: list[int] = []
+            try:
+                for name, event in self._log_hooks().items():
+                    links.append(open_raw_tracepoint(self._log_programs[name], event))
+            except OSError:
+                close_all(links)
+                raise
+            self._log_links = links
             # each log has its own number, so that nothing that threads remember of another is taken for this one's
             self._logs += 1
         else:

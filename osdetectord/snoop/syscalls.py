@@ -21,7 +21,7 @@ from osdetectord.collectors.syscall_log import NAME, Logged
 from osdetectord.sampler import Sampler
 from osdetectord.snoop.rows import PROGRESS
 from osdetectord.snoop.spool import Spool
-from osdetectord.snoop.table import CsvFile, Tell, reason
+from osdetectord.snoop.table import CannotWrite, CsvFile, Tell, reason
 
 PAUSE_S = 0.5
 MOST_WAITING = 1 << 30
@@ -36,13 +36,20 @@ class SyscallLog:
     Parameters
     ----------
     sampler
-        Whose log; it is switched on here, raises Unsupported where it can't be.
+        Whose log; it is switched on here.
     file
         Where the rows go.
     threads
         Whether the second column has the thread's id instead of the process's.
     tell
         Takes a line for people.
+
+    Raises
+    ------
+    CannotWrite
+        If there is no place for what waits to be written.
+    Unsupported
+        If there can be no log.
     """
 
     def __init__(self, sampler: Sampler, file: CsvFile, threads: bool, tell: Tell) -> None:
@@ -51,7 +58,10 @@ class SyscallLog:
         self._names = np.zeros(0, NAME)
         self._said: set[str] = set()
         self._hurries = False
-        self._spool = Spool()
+        try:
+            self._spool = Spool()
+        except OSError as error:
+            raise CannotWrite(f"{error.filename}: can't be written: {reason(error)}") from None
         self._progress = os.memfd_create("progress")
         os.pwrite(self._progress, PROGRESS.pack(file.rows, file.lost, file.size), 0)
         sampler.log_syscalls(True)

@@ -13,7 +13,7 @@ import pytest
 from osdetectord.collectors.syscall_log import CHUNK, CHUNK_RECORDS, NAME, RECORD, Logged
 from osdetectord.snoop import syscalls
 from osdetectord.snoop.syscalls import SyscallLog
-from osdetectord.snoop.table import CsvFile
+from osdetectord.snoop.table import CannotWrite, CsvFile
 
 COLUMNS = ("TIME", "PID", "COMM", "ACTION", "SYSCALL_ID", "PARM1")
 TID = 4711
@@ -145,3 +145,10 @@ def test_where_the_spool_has_no_room_rows_are_lost_and_counted(tmp_path, monkeyp
 
     assert run.told == [f"{run.file.path}: no room for what is to be written: no space left on device: rows are lost"]
     assert run.file.lost == run.sampler.rows - run.file.rows > 0
+
+
+def test_without_a_place_for_what_waits_nothing_begins(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+
+    with pytest.raises(CannotWrite, match=r"none/osdetectord-\w+: can't be written: no such file or directory"):
+        Run(tmp_path / "syscall.csv")
