@@ -9,17 +9,14 @@ less.  x86-64 only.  Ends on SIGINT.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from osdetectord.bpf.btf import Btf
-from osdetectord.bpf.headers import write_tree
+from bench.hooking import hooked
 
 INTERVAL_S = 1.0
 PROGRAM = """
@@ -61,15 +58,7 @@ def main() -> int:
     pid, path = int(sys.argv[1]), Path(sys.argv[2])
     enough = []
     signal.signal(signal.SIGINT, lambda *_: enough.append(True))
-    with tempfile.TemporaryDirectory() as name:
-        write_tree(Path(name), Btf.of_kernel())
-        os.environ["BCC_KERNEL_SOURCE"] = name
-        from bcc import BPF
-
-        bpf = BPF(text=PROGRAM, cflags=[f"-DWATCHED={pid}"])
-    bpf.attach_raw_tracepoint(b"sys_enter", b"enter")
-    bpf.attach_raw_tracepoint(b"sys_exit", b"leave")
-    queue = bpf["records"]
+    queue = hooked(PROGRAM, f"-DWATCHED={pid}")["records"]
     with path.open("w") as file:
         file.write("TIME,PID,COMM,ACTION,SYSCALL_ID,PARM1\n")
         file.flush()

@@ -3,9 +3,10 @@
     sudo /usr/bin/python3 bench/snoop_redis.py [--rounds N] [--requests N]
 
 CPU, memory (mappings), network every second; then with the log of system calls too, which is all four signals; then
-that log alone as the original OSdetector makes it (original_snoop.py).  Rounds alternate, so that what else the
-machine does falls on all alike; the best of each counts.  On a machine that does other things too, the server's own
-CPU time for a request says more than its throughput.
+that log alone as the original OSdetector makes it (original_snoop.py).  And two empty programs at the hooks of system
+calls (hooking.py), with nobody snooped: no log of them can cost less, as these hooks slow every program, the client
+too.  Rounds alternate, so that what else the machine does falls on all alike; the best of each counts.  On a machine
+that does other things too, the server's own CPU time for a request says more than its throughput.
 
 What the files say is compared with what redis counts itself: reads, bytes received and sent, CPU time.
 """
@@ -22,17 +23,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 SIGNALS = {"snoop_cpu": "bcc", "snoop_mem": "bcc_kernel", "snoop_network": "bcc", "interval": 1, "csvpath": "csv"}
 ORIGINAL = "the original's way"
+EMPTY = "hooks that do nothing"
 CASES: dict[str, dict[str, object]] = {
     "not snooped": {},
     "three signals": {**SIGNALS, "outcomepath": "outcome"},
     "and every system call": {**SIGNALS, "outcomepath": "outcome", "snoop_syscall": "bcc"},
     ORIGINAL: {},
+    EMPTY: {},
 }
 WANTED_LOSS = 5.0
 READ = "0"
@@ -72,6 +77,17 @@ def snooped(place: Path, config: dict[str, object], pid: int) -> subprocess.Pope
             raise SystemExit(process.communicate()[1])
         time.sleep(0.1)
     return process
+
+
+@contextmanager
+def empty_hooks() -> Iterator[None]:
+    """Hook the entry and the end of system calls for nothing."""
+    command = [sys.executable, ROOT / "bench/hooking.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as hooks:
+        assert hooks.stdout is not None
+        hooks.stdout.readline()
+        yield
+        hooks.send_signal(signal.SIGINT)
 
 
 def counted_by_redis(port: int, pid: int) -> dict[str, float]:
@@ -149,7 +165,8 @@ def main() -> int:
             for turn in range(options.rounds):
                 for case, config in CASES.items():
                     if not config and case != ORIGINAL:
-                        measured(case)
+                        with empty_hooks() if case == EMPTY else nullcontext():
+                            measured(case)
                         continue
                     place = Path(name) / f"{case}-{turn}".replace(" ", "-").replace("'", "")
                     process = snooped(place, config, server.pid)
