@@ -70,6 +70,7 @@ FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         # task_struct.state became __state in 5.14 (2f064a59a11f)
         "state": ("__state", "state"),
         "on_cpu": ("on_cpu",),
+        "stack": ("stack",),
         "comm": ("comm",),
         # 5.5 (cf25e24db61c) renamed real_start_time
         "start_boottime": ("start_boottime", "real_start_time"),

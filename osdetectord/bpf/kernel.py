@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from osdetectord import proc
 from osdetectord.bpf.ring import Ring
-from osdetectord.bpf.syscall import Map, Program, close_all, online_cpus, open_raw_tracepoint, possible_cpus
+from osdetectord.bpf.syscall import NUMBER, Map, Program, close_all, online_cpus, open_raw_tracepoint, possible_cpus
 from osdetectord.bpf.uprobe import WAYS, Rings, Uprobes
 from osdetectord.collector import Collector
 from osdetectord.collectors import layout, syscall_log, uprobe
@@ -190,7 +190,7 @@ class Kernel:
             raise LoadError(f"the kernel part does not answer: {error.strerror}") from None
 
     def _learn_namespace(self) -> None:
-        self._command.run(SELF)
+        self._command.run(SELF, NUMBER)
         held = self.maps["settings"].get(bytes(4))
         known = self.maps["answers"].get(bytes(4))
         if held is None or known is None or int(known["pid"]) != os.getpid():

@@ -72,7 +72,7 @@ WAITS = np.dtype([("bucket", "<u8", WAIT_BUCKETS)])
 SETTINGS = np.dtype(
     [
         ("ns", "<u8"),
-        *((name, "<u4") for name in ("level", "strangers", "cpu_served", "packets", "log", "unused")),
+        *((name, "<u4") for name in ("level", "strangers", "cpu_served", "packets", "log", "registers")),
     ]
 )
 

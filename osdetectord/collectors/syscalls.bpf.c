@@ -105,6 +105,46 @@ static __always_inline struct thread *enter(u32 nr, void *registers, u64 first, 
     return 0;
 }
 
+// A thread that waits in a call since before it was watched: the call's time counts from now on, like that of any
+// other.  Or else a server that waits for its first client would seem to begin to wait with the second.
+static __always_inline void find_call(u32 tid, void *task)
+{
+    u32 zero = 0;
+    struct settings *s = settings.lookup(&zero);
+    struct thread *t = threads.lookup(&tid);
+    char *stack = (char *)FIELD(u64, task, task_struct, stack);
+    s32 nr = -1;
+
+    if (!s || !s->registers || !t || FIELD(u32, task, task_struct, on_cpu))
+        return;
+    // negative where it is an interrupt or a fault that the thread came by
+    bpf_probe_read_kernel(&nr, sizeof(nr), stack + s->registers + OFFSET_NUMBER);
+    if (nr < 0 || has_effect(nr))
+        return;
+    t->nr = nr;
+    t->entered_ns = bpf_ktime_get_ns();
+    // it has gone on meanwhile
+    if (FIELD(u32, task, task_struct, on_cpu))
+        t->entered_ns = 0;
+}
+
+// Registers are at the top of the stack, whose size and padding depend on how the kernel was built (THREAD_SIZE,
+// TOP_OF_KERNEL_STACK_PADDING): where the caller's have the number of the call that it is in.
+static __always_inline u32 find_registers(u32 nr)
+{
+    char *stack = (char *)FIELD(u64, bpf_get_current_task(), task_struct, stack);
+
+#pragma unroll
+    for (int kind = 0; kind < 6; kind++) {
+        u32 at = (16384 << kind / 2) - kind % 2 * 16 - sizeof(struct pt_regs);
+        s32 found = -1;
+        bpf_probe_read_kernel(&found, sizeof(found), stack + at + OFFSET_NUMBER);
+        if (found == nr)
+            return at;
+    }
+    return 0;
+}
+
 static __always_inline void count_failure(u64 serial, u32 nr, u32 error)
 {
     struct failure key = {serial, nr, error};

@@ -94,7 +94,7 @@ struct settings {
     u32 cpu_served;
     u32 packets;
     u32 log;       // number of the log of system calls that is read, 0 for none
-    u32 unused;
+    u32 registers; // where on a thread's stack the registers of its system call are, 0 if not known
 };
 
 struct answer {
@@ -245,6 +245,10 @@ static __always_inline bool add_thread(u32 tid, void *task, u64 serial, struct p
     return true;
 }
 
+// syscalls.bpf.c
+static __always_inline void find_call(u32 tid, void *task);
+static __always_inline u32 find_registers(u32 nr);
+
 static __always_inline void forget_thread(u32 tid, u64 serial)
 {
     u64 now = bpf_ktime_get_ns();
@@ -330,7 +334,7 @@ static __always_inline void *first_task(void *pid, u32 type)
 }
 
 // Commands are run by user space with BPF_PROG_TEST_RUN, so that all that changes the maps is one side's work.
-#define COMMAND_SELF 0     // learn the caller's pid namespace
+#define COMMAND_SELF 0     // learn the caller's pid namespace, and where registers are from its being in system call NR
 #define COMMAND_LOOK 1     // who is PID?
 #define COMMAND_PROCESS 2  // watch PID, FLAGS, PARENT
 #define COMMAND_THREAD 3   // watch thread PID of SERIAL
@@ -352,6 +356,7 @@ int command(struct bpf_raw_tracepoint_args *ctx)
         s->level = FIELD(u32, pid, pid, level);
         void *upid = (char *)pid + OFFSET_pid__numbers + (u64)s->level * SIZE_upid;
         s->ns = FIELD(u64, upid, upid, ns);
+        s->registers = find_registers(ctx->args[1]);
         a->pid = local_pid((void *)FIELD(u64, bpf_get_current_task(), task_struct, group_leader));
         return 0;
     }
@@ -408,5 +413,7 @@ int command(struct bpf_raw_tracepoint_args *ctx)
         is_new = false;
     }
     a->serial = serial;
+    if (is_new)
+        find_call(tid, task);
     return is_new ? 0 : COMMAND_RESULT_OLD;
 }

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from itertools import pairwise
@@ -169,6 +170,34 @@ def test_on_cpu_and_off_cpu_are_all_of_the_time(sampler, workload):
 
     on, off = row[column(sampler, "cpu.on_cpu")], row[column(sampler, "cpu.off_cpu")]
     assert on + off == pytest.approx(3.0, rel=0.02)
+
+
+def test_a_call_that_waits_since_before_it_was_watched_counts_from_then_on(sampler):
+    program = """if 1:
+        import os, threading
+        silent, _ = os.pipe()
+        for _ in range(2):
+            threading.Thread(target=os.read, args=(silent, 1)).start()
+        print("read", flush=True)
+        os.read(silent, 1)
+    """
+
+    def states() -> list[str]:
+        stats = Path(f"/proc/{process.pid}/task").glob("*/stat")
+        return [stat.read_text().rpartition(")")[2].split()[0] for stat in stats]
+
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        while states() != ["S"] * 3:
+            time.sleep(0.01)
+        since = time.monotonic()
+        watched = sampler.add(process.pid)
+        time.sleep(0.5)
+        waited = readings(sampler, watched.series)["syscalls.read_time"]
+        passed = time.monotonic() - since
+        process.kill()
+
+    assert 3 * 0.5 <= waited <= 3 * passed
 
 
 def test_waits_for_a_cpu_are_counted_one_by_one_and_summed(sampler):
