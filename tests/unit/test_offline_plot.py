@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +16,6 @@ NAMES = ("a", "b", "$c_1^", "d", "e")
 
 @pytest.fixture(scope="module")
 def found():
-    pytest.importorskip("matplotlib")
     table = offline.Table("one $x_", tuple(f"{1000 + 2 * t}" for t in range(ROWS)), NAMES, values())
     return table, offline.detect([table], Settings(warmup_s=WARMUP), 1.0)[0]
 
@@ -93,7 +90,6 @@ def test_times_that_are_no_rising_numbers_are_counted(found, times):
 
 
 def test_each_file_gets_a_png_with_its_name(tmp_path):
-    pytest.importorskip("matplotlib")
     quiet, huge = values(2), values(3)
     quiet[:] = 5.0
     huge[90:] = 1e308
@@ -105,17 +101,7 @@ def test_each_file_gets_a_png_with_its_name(tmp_path):
         assert (tmp_path / "out" / f"{source.stem}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def test_without_matplotlib_all_but_the_pictures_is_done_and_what_lacks_is_said(tmp_path, capsys, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.partition(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_matplotlib_all_but_the_pictures_is_done_and_what_lacks_is_said(tmp_path, capsys, no_matplotlib):
     source = write(tmp_path / "one.csv", values())
     assert offline.main(["--plot", "--warmup", str(WARMUP), "-o", str(tmp_path / "out"), str(source)]) == 1
     said = capsys.readouterr()

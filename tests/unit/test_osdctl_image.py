@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-import sys
-
 import pytest
 
 from osdctl import image
@@ -46,17 +43,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
         image.save(tmp_path / "gone/x.svg", "svg", "x", [(a_curve(), [])])
 
 
-def test_without_matplotlib_the_package_is_named(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.partition(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_matplotlib_the_package_is_named(no_matplotlib):
     with pytest.raises(OsdctlError, match="apt install python3-matplotlib"):
         image.require()
 
