@@ -185,7 +185,7 @@ class Engine:
             now = x[ready]
             self._settle(at, now, fresh[ready])
             rows = Rows(at, now, self._scale.z(at, now), self._scale.load(at, now), fresh[ready])
-            low[ready], high[ready] = self._expected(at, x[ready])
+            low[ready], high[ready] = self._expected(at, now)
             score[ready], p_value[ready], alarm[ready], u = self._judge(rows, frame.time_ns)
             episodes = self._narrate(frame, np.flatnonzero(ready), rows, score, p_value, alarm, u, low, high)
         quiet = here & (~ready | ~self._threshold.suspicious(slots, score))
