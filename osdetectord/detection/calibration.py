@@ -10,6 +10,9 @@ from osdetectord.detection.scale import NORMAL_CONSISTENCY
 from osdetectord.detection.slots import Floats, SlotArrays, Slots
 
 FLOOR = 1e-6
+BELOW = 4.0
+"""Spreads below what is typical at which scores are as low as any: of a process that does nothing all scores are tiny,
+and twice as much of nothing is nothing."""
 LEAST_SPREAD = 0.05
 ROWS_PER_FACT = 10.0
 """Neighbouring scores say nearly the same: so many rows weigh like one independent one."""
@@ -36,12 +39,13 @@ class Calibration(SlotArrays):
         self.declare("median", (len(typical),), fill=np.nan)
         self.declare("spread", (len(typical),), fill=1.0)
         self._typical, self._weight, self._rate = tuple(typical), weight, rate
+        self._floors = np.array([np.exp(known[0] - BELOW * known[1]) if known else FLOOR for known in typical])
 
     def learn(self, slots: Slots, evidence: int, scores: Floats) -> None:
         """Learn from past scores of one evidence, shape ``(K, T)``; NaN where there is none."""
         typical = self._typical[evidence]
         for slot, past in zip(slots, scores, strict=True):
-            log = np.log(np.maximum(past[np.isfinite(past)], FLOOR))
+            log = np.log(np.maximum(past[np.isfinite(past)], self._floors[evidence]))
             median, spread = typical or (np.nan, 1.0)
             if not len(log):
                 self["median"][slot, evidence], self["spread"][slot, evidence] = median, spread
@@ -57,7 +61,7 @@ class Calibration(SlotArrays):
     def u(self, slots: Slots, scores: Floats) -> Floats:
         """Return calibrated scores of shape ``(K, evidences)``: about standard normal in normal times, NaN where the
         evidence has nothing to say."""
-        u: Floats = (np.log(np.maximum(scores, FLOOR)) - self["median"][slots]) / self["spread"][slots]
+        u: Floats = (np.log(np.maximum(scores, self._floors)) - self["median"][slots]) / self["spread"][slots]
         return u
 
     def update(self, slots: Slots, u: Floats, rate: Floats) -> None:
