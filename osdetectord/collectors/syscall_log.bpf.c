@@ -53,15 +53,21 @@ static __always_inline void append(struct syscall_record *record, u64 *under_way
     u32 zero = 0, rows = !!record->entered_ns + !!record->left_ns;
     struct chunk *k = chunks.lookup(&zero);
 
-    if (!k || k->busy || k->count >= LOG_CHUNK) {
+    if (!k || k->busy) {
         lose_many(LOST_LOGGED, rows);
         *under_way = 0;
         return;
     }
-    u32 n = k->count;
     k->busy = 1;
     barrier();
     *under_way = 0;
+    // only now: the flush may have come just before
+    u32 n = k->count;
+    if (n >= LOG_CHUNK) {
+        lose_many(LOST_LOGGED, rows);
+        k->busy = 0;
+        return;
+    }
     k->records[n] = *record;
     k->rows += rows;
     k->count = n + 1;
