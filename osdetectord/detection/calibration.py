@@ -10,7 +10,7 @@ from osdetectord.detection.scale import NORMAL_CONSISTENCY
 from osdetectord.detection.slots import Floats, SlotArrays, Slots
 
 FLOOR = 1e-6
-BELOW = 4.0
+BELOW = 6.0
 """Spreads below what is typical at which scores are as low as any: of a process that does nothing all scores are tiny,
 and twice as much of nothing is nothing."""
 LEAST_SPREAD = 0.05
