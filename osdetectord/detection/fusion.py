@@ -32,7 +32,7 @@ class Fusion:
         self._alone = names.index(ALONE) if ALONE in names else None
         self._weights = _weights(names, WEIGHT_SLOW if slow else WEIGHT, LITTLE)
         alarm = _weights(names, ALARM_SLOW, 0.0)
-        self._alarm = EASE_SLOW * alarm if slow and alarm.any() else None
+        self._alarm = alarm if slow and alarm.any() else None
 
     def combine(self, u: Floats) -> tuple[Floats, Floats]:
         """Return two arrays of shape ``(K,)``: the combined score, 0 where no evidence speaks, and what of it counts
@@ -44,7 +44,7 @@ class Fusion:
         combined = _mean(u, self._weights)
         telling = combined
         if self._alarm is not None:
-            telling = self._alarm.sum() * _mean(u, self._alarm)
+            telling = EASE_SLOW * _mean(u, self._alarm)
         elif self._memory is not None:
             # fmin: a memory that is silent yet excuses nothing
             telling = np.fmin(combined, np.maximum(u[:, self._memory], 0.0))
