@@ -220,9 +220,9 @@ class Engine:
         """After a gap or a restart let staircases start where they are, and hold alarms for a while."""
         settle = self._life["settle"]
         settle[slots] = np.where(fresh, SETTLE_ROWS, np.maximum(settle[slots] - 1, 0))
-        young = slots[settle[slots] > 0]
-        if len(young):
-            self._scale.restart(young, x[settle[slots] > 0])
+        young = settle[slots] > 0
+        if young.any():
+            self._scale.restart(slots[young], x[young], fresh[young])
 
     def _judge(self, rows: Rows, time_ns: int) -> tuple[Floats, Floats, Bools, Floats]:
         raw = np.stack([evidence.score(rows) for evidence in self._evidences], axis=1)

@@ -164,7 +164,9 @@ class Scale(SlotArrays):
 
     def _accept(self, slots: Slots) -> None:
         low, high = self["lows"][slots].min(axis=1), self["highs"][slots].max(axis=1)
-        middle = 0.5 * (low + high)
+        # the first block may hold the row in which it moved
+        last = (self["rows"][slots] - 1) // BLOCK_ROWS % BLOCKS
+        middle = 0.5 * (self["lows"][slots, last] + self["highs"][slots, last])
         away = np.abs(middle - self["offset"][slots])
         steady = high - low < np.maximum(STEP_RANGE * away, 1.0)
         moved: NDArray[np.bool_] = self["staircase"][slots] & (away > STEP_AWAY) & steady
@@ -181,9 +183,13 @@ class Scale(SlotArrays):
         known = np.where(self["natural"][slots] <= LEAST_NATURAL, UNKNOWN_WEIGHT, 1.0)
         return np.asarray(away * known)
 
-    def restart(self, slots: Slots, x: Floats) -> None:
-        """Let staircases start from these samples."""
-        self._move(slots, self["staircase"][slots], self._far(slots, x))
+    def restart(self, slots: Slots, x: Floats, first: Bools) -> None:
+        """Let staircases start from these samples, for several rows in turn.
+
+        ``first``, shape ``(K,)``: whether it is the first of them; what was the reference until then remains one.
+        """
+        self._move(slots, self["staircase"][slots] & first[:, None], self._far(slots, x))
+        self["offset"][slots] = np.where(self["staircase"][slots], self._far(slots, x), self["offset"][slots])
         self["rows"][slots] = 0
 
     def accept(self, slots: Slots) -> None:

@@ -45,6 +45,25 @@ def test_a_step_that_holds_becomes_the_reference_and_the_way_back_is_no_news():
     assert np.abs(back).max() < 1.0
 
 
+@pytest.mark.parametrize("before", range(BLOCK_ROWS))
+def test_a_step_that_is_seen_half_done_is_one_step(before):
+    scale, random = learnt()
+    rows = [20.0] * before + [40.0] + [60.0] * (3 * HOLD) + [20.0] * HOLD
+    back = feed(scale, [sample(random, descriptors) for descriptors in rows])[-HOLD:, DESCRIPTORS]
+    assert np.abs(back).max() < 1.0
+
+
+def test_a_program_that_starts_again_may_be_where_it_was_before():
+    scale, random = learnt()
+    for n, descriptors in enumerate((3.0, 4.0, 5.0)):
+        x = sample(random, descriptors)[None]
+        scale.restart(SLOT, x, np.array([n == 0]))
+        scale.follow(SLOT, x, np.full(1, 0.005))
+    for descriptors in (5.0, 20.0):
+        assert abs(feed(scale, [sample(random, descriptors)])[0, DESCRIPTORS]) < 1.0
+    assert feed(scale, [sample(random, 4.0)])[0, DESCRIPTORS] < -4.0
+
+
 def test_a_third_step_is_news():
     scale, random = learnt()
     feed(scale, [sample(random, 60.0) for _ in range(2 * HOLD)])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -56,6 +57,8 @@ def main() -> int:
     parser.add_argument("--only", metavar="NAME,...", help=f"of {', '.join(REGISTRY)}")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
+    # or else the programs would outlive the recording
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     room = Path(tempfile.mkdtemp(prefix="recording"))
     room.chmod(0o755)
     try:
