@@ -54,7 +54,8 @@ class LoadDrop(Evidence):
             drops.append(usual - smooth)
             usual = usual - np.clip(usual - smooth, -UP, DOWN)
         self["smooth"][past.slots], self["usual"][past.slots] = smooth, usual
-        self["routine"][past.slots] = np.maximum(self._least, np.quantile(drops[2 * SETTLE_ROWS :], ROUTINE, axis=0))
+        settled = drops[min(2 * SETTLE_ROWS, len(drops) - 1) :]
+        self["routine"][past.slots] = np.maximum(self._least, np.quantile(settled, ROUTINE, axis=0))
         self["rows"][past.slots] = 0
 
     def _smoothed(self, rows: Rows) -> Floats:
