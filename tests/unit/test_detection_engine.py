@@ -366,6 +366,28 @@ def test_what_was_learnt_without_extreme_values_is_learnt_anew_with_them(tmp_pat
     assert second.verdicts[0].progress[0] < 1.0
 
 
+@pytest.mark.parametrize("interval_s", [2.0, 300.0])
+def test_thirty_rows_are_past_enough_where_rows_are_far_apart(interval_s):
+    engine, values = Engine(Settings(), METRICS, interval_s), normal(41)
+    for t, row in enumerate(values):
+        time_ns = round((t + 1) * interval_s * SECOND)
+        verdict = engine.step(Frame(time_ns, interval_s, np.array([7], np.uint64), METRICS, row[None]))
+        assert (verdict.progress[0] == 1.0) == (t >= 29)
+    assert 0.0 < verdict.score[0] < 1.0
+
+
+def test_a_window_longer_than_half_of_the_past_waits_for_more_of_it():
+    values, said = with_fault(normal(135), 121, 14, 6.0), []
+    for window in ({"rows": 40}, False):
+        watched = Watched(Settings.parse({"evidences": {"window_pca": window}}))
+        watched.feed(values)
+        said.append(np.array([verdict.score[0] for verdict in watched.verdicts]))
+    with_it, without = said
+    assert with_it[60:120].any()
+    assert with_it[:120] == pytest.approx(without[:120])
+    assert np.abs(with_it[121:] - without[121:]).min() > 0.01
+
+
 def test_a_frame_with_other_metrics_is_refused():
     watched = Watched()
     frame = Frame(SECOND, 1.0, np.array([7], np.uint64), METRICS[:3], np.ones((1, 3)))

@@ -26,6 +26,8 @@ class WindowPca(Evidence):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._rows = int(setup.options["rows"])
+        # half of the past teaches what the other half is scored by, and needs two windows at least
+        self.min_rows = max(self.min_rows, 2 * (self._rows + 1))
         size = self._rows * setup.metrics
         self.declare("recent", (self._rows - 1, setup.metrics), np.float32)
         self.declare("mean", (size,), np.float32)
