@@ -17,9 +17,9 @@ LOUDER = 1.5
 MOST_KNOWN = 64
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Known:
-    """An episode of the past.
+    """An episode of the past; equal to itself only, since arrays cannot say in one word whether they are alike.
 
     Parameters
     ----------
@@ -77,7 +77,9 @@ class Catalogue:
         known = Known(direction)
         self.known.append(known)
         if len(self.known) > MOST_KNOWN:
-            unjudged = [k for k in self.known if k.word == 0] or self.known
+            # the newcomer stays, or nothing that is seen rarely would ever be seen twice
+            others = self.known[:-1]
+            unjudged = [k for k in others if k.word == 0] or others
             self.known.remove(min(unjudged, key=lambda k: k.count))
         return known
 
