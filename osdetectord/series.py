@@ -76,7 +76,9 @@ class Rates:
         if len(found) and elapsed_s > 0:
             earlier = self._readings[before]
             readings = readings.copy()
-            readings[found] = np.where(self._difference, np.maximum(readings[found], earlier), readings[found])
+            # fmax: a total that was missing is no bound; one that is missing now stays so
+            highest = np.where(np.isnan(readings[found]), np.nan, np.fmax(readings[found], earlier))
+            readings[found] = np.where(self._difference, highest, readings[found])
             rise = readings[found] - earlier
             rate = np.where(rise >= 0, rise, np.nan) / elapsed_s
             block = out[found]

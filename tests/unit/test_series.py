@@ -55,6 +55,14 @@ def test_a_difference_that_falls_does_not_rise():
     assert (fell[0, 0], rose[0, 0]) == (0, 1)
 
 
+def test_a_difference_that_was_missing_once_is_known_again():
+    rates = Rates((REST,), differences=(REST,))
+    totals = (1.0, np.nan, 5.0, 7.0, 6.0)
+    said = [rates.sample(t * SECOND, series(4), np.array([[total]]))[0, 0] for t, total in enumerate(totals, start=1)]
+
+    np.testing.assert_array_equal(said, [np.nan, np.nan, np.nan, 2, 0])
+
+
 def test_each_series_is_compared_with_itself_whatever_its_row():
     rates = Rates((CALLS,))
     rates.sample(SECOND, series(1, 2), np.array([[10.0], [20.0]]))
