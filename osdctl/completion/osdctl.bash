@@ -2,7 +2,8 @@
 
 __osdctl_common="-h --help -H --host --json --no-pager --no-legend -q --quiet"
 
-declare -A __osdctl_options=(
+# global: bash-completion loads this file within a function
+declare -gA __osdctl_options=(
     [status]=""
     [doctor]=""
     [drill]="--limit"

@@ -69,9 +69,11 @@ def test_the_manual_has_no_option_that_is_not_there():
 
 
 def completed() -> dict[str, set[str]]:
+    # within a function, as bash-completion loads the file at the first Tab
     script = f"""
         _init_completion() {{ :; }}
-        source {COMPLETION}
+        load() {{ source {COMPLETION}; }}
+        load
         for c in "${{!__osdctl_options[@]}}"; do echo "$c ${{__osdctl_options[$c]}}"; done
         echo "- $__osdctl_common"
     """
