@@ -158,7 +158,7 @@ class Merged:
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise ConfigError("", error.strerror or str(error), "a readable file", str(path)) from None
+            raise ConfigError("", (error.strerror or str(error)).lower(), "a readable file", str(path)) from None
         except UnicodeDecodeError as error:
             raise ConfigError("", f"byte {error.start} is not UTF-8", "text", str(path)) from None
         try:
