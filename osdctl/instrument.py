@@ -25,8 +25,8 @@ def add_scope(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``add``."""
     whose = parser.add_mutually_exclusive_group(required=True)
     whose.add_argument("-t", "--target", metavar="ID|SPEC", help="calls of the processes of this target")
-    whose.add_argument("-p", "--pid", type=options.count, metavar="PID", help="calls of this process")
-    whose.add_argument("--tid", type=options.count, metavar="TID", help="calls of this thread")
+    whose.add_argument("-p", "--pid", type=options.pid, metavar="PID", help="calls of this process")
+    whose.add_argument("--tid", type=options.tid, metavar="TID", help="calls of this thread")
     whose.add_argument("--all", action="store_true", help="calls of every process; the binary must be a path")
     parser.add_argument("--no-children", dest="children", action="store_false", help="not those of child processes")
     parser.add_argument(

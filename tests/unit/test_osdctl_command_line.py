@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from osdctl import called, options, output, remote, usage
+from osdctl.__main__ import main
 from osdctl.errors import UsageError
 from osdctl.manager import spellings
 from osdctl.registry import COMMANDS
@@ -229,6 +230,32 @@ def test_a_number_is_a_pid_and_a_bare_unit_a_service():
     assert spellings("0123") == ("pid:123",)
     assert "unit:nginx.service" in spellings("unit:nginx")
     assert spellings("comm:x") == ("comm:x",)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("probe", "add", "c:f", "--pid", "x"), "no pid: x; write a number from 1 to 2147483647"),
+        (("probe", "add", "c:f", "--tid", "0"), "no thread id: 0;"),
+        (("probe", "add", "c:f", "--all", "--budget", "-3"), "no count: -3;"),
+        (("allocations", "add", "--pid", "4294967295"), "no pid: 4294967295;"),
+        (("snoop", "-p", "²"), "no pid: ²;"),
+        (("top", "-n", "0"), "no count: 0; write a number from 1 to 4294967295"),
+        (("watch", "pid:x"), "no pid: x;"),
+        (("--hos=x", "list"), "unrecognized arguments: --hos=x"),
+    ],
+)
+def test_a_wrong_number_is_named_for_what_it_should_be(words, said):
+    with pytest.raises(UsageError) as refused:
+        parse(*words)
+
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("words", [("-qH", "db1", "list"), ("-H", "db1", "list", "--host=db2"), ("list", "-qHdb1")])
+def test_a_host_that_would_go_along_to_the_host_is_refused(words, capsys):
+    assert main(words) == 2
+    assert capsys.readouterr().err == "osdctl: a host that is not given once and by itself; write it like -H HOST\n"
 
 
 def test_another_host_gets_the_same_words_quoted_for_its_shell():
