@@ -229,7 +229,14 @@ def test_the_program_keeps_its_own_options():
 def test_a_number_is_a_pid_and_a_bare_unit_a_service():
     assert spellings("0123") == ("pid:123",)
     assert "unit:nginx.service" in spellings("unit:nginx")
-    assert spellings("comm:x") == ("comm:x",)
+    assert "unit:php8.2-fpm.service" in spellings("unit:php8.2-fpm")
+    assert spellings("pid:0123") == ("pid:123",)
+    assert spellings("9" * 5000) == ("pid:" + "9" * 5000,)
+    assert "comm:x" in spellings("comm:x")
+    assert spellings("comm:a-very-long-program")[-1] == "comm:a-very-long-pro"
+    assert spellings("exe:/bin/sh/") == ("exe:/bin/sh",)
+    assert spellings("cgroup:/") == ("cgroup:/",)
+    assert spellings("/org/x") == ("/org/x",)
 
 
 @pytest.mark.parametrize(
