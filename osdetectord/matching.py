@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from osdetectord.errors import NoSuchUser
-from osdetectord.target import Spec, SpecKind
+from osdetectord.target import COMM_BYTES, Spec, SpecKind
 
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
@@ -46,7 +46,7 @@ class Matcher:
             Control group of a unit as the service manager tells it.
         """
         if spec.kind is SpecKind.COMM:
-            return self._text(pid, "comm").rstrip("\n") == spec.value and not self._is_kernel_thread(pid)
+            return self._comm(pid) == spec.value and not self._is_kernel_thread(pid)
         if spec.kind is SpecKind.EXE:
             # /bin/sh is a link to a link; the kernel tells where they lead, and the target of a link may change
             found = self.exe(pid)
@@ -92,6 +92,12 @@ class Matcher:
         except OSError:
             return ""
 
+    def _comm(self, pid: int) -> str:
+        """Return the name without the first bytes of a character that the kernel has cut in two."""
+        name = self._text(pid, "comm").rstrip("\n")
+        data = name.encode("utf-8", "surrogateescape")
+        return data.decode(errors="ignore") if len(data) == COMM_BYTES else name
+
     def _uid(self, pid: int) -> int:
         try:
             return (self._proc / str(pid)).stat().st_uid
@@ -111,7 +117,7 @@ def user_id(spec: Spec) -> int:
     NoSuchUser
         If there is no such user.
     """
-    if spec.value.isdigit():
+    if spec.value.isascii() and spec.value.isdecimal():
         return int(spec.value)
     try:
         return pwd.getpwnam(spec.value).pw_uid
