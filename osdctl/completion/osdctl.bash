@@ -44,7 +44,8 @@ _osdctl() {
     for ((i = 1; i < cword; i++)); do
         case ${words[i]} in
             -H | --host | --json | -S | --since | -U | --until | -t | --target | -n | --lines | --frames | -d | --delay | -p | --pid | --tid | \
-                --budget | --library | --entry | --return | --png | --svg)
+                --budget | --library | --entry | --return | --png | --svg | --limit | -c | --command | --configure_file | \
+                -i | --interval | --detectors)
                 ((i++)) ;;
             -*) ;;
             *)

@@ -35,11 +35,11 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     raise AssertionError("osdctl has no commands")
 
 
-def flags(parser: argparse.ArgumentParser) -> set[str]:
-    """The options of a command and of its verbs."""
-    own = {flag for action in parser._actions for flag in action.option_strings}
+def flags(parser: argparse.ArgumentParser, valued: bool = False) -> set[str]:
+    """The options of a command and of its verbs, all or those that take a value."""
+    own = {flag for action in parser._actions if action.nargs != 0 or not valued for flag in action.option_strings}
     verbs = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return own.union(*(flags(verb) for action in verbs for verb in action.choices.values()))
+    return own.union(*(flags(verb, valued) for action in verbs for verb in action.choices.values()))
 
 
 COMMON = flags(options.common()) | {"-h", "--help"}
@@ -87,6 +87,13 @@ def test_completion_knows_exactly_the_commands_and_their_options():
 
     assert found.pop("-") == COMMON
     assert found == {name: flags(parser) - COMMON for name, parser in parsers().items()}
+
+
+def test_completion_takes_the_value_of_an_option_for_no_word_of_the_command():
+    skipped = COMPLETION.read_text().partition("case ${words[i]} in")[2].partition(")")[0]
+    valued = set().union(*(flags(parser, valued=True) for parser in parsers().values()))
+
+    assert set(re.findall(r"-[-\w]+", skipped)) == valued
 
 
 @pytest.fixture(scope="module")
