@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from osdetectord.errors import NoSuchUser
+from osdetectord.proc import PF_KTHREAD
 from osdetectord.target import COMM_BYTES, Spec, SpecKind
-
-_PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
 
 class Matcher:
@@ -106,7 +105,7 @@ class Matcher:
 
     def _is_kernel_thread(self, pid: int) -> bool:
         fields = self._text(pid, "stat").rpartition(")")[2].split()
-        return len(fields) < 7 or bool(int(fields[6]) & _PF_KTHREAD)
+        return len(fields) < 7 or bool(int(fields[6]) & PF_KTHREAD)
 
 
 def user_id(spec: Spec) -> int:

@@ -19,7 +19,6 @@ TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGESIZE")
 
 # include/linux/sched.h
-PF_EXITING = 0x4
 PF_KTHREAD = 0x200000
 
 USER = Metric("cpu.user", "s", Kind.COUNTER, "time in user mode, by the scheduler's tick")

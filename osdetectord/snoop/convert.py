@@ -14,15 +14,15 @@ from osdetectord.detection.settings import ORIGINAL, Settings
 from osdetectord.errors import ConfigError, OsdetectorError
 from osdetectord.snoop import config as configuration
 
-LEAST_S, MOST_S = 0.1, 3600.0
-"""What ``interval_s`` may be."""
+MOST_S = 3600.0
+"""What ``interval_s`` may be at most."""
 
 ALWAYS = "always collected, by the best hook that the machine has; `osdctl doctor` says which"
-FILES = "the daemon keeps its samples itself: `osdctl plot`, `osdctl show`; CSV files are made by `osdctl snoop`"
+FILES = "the daemon keeps its samples itself: `osdctl plot`, `osdctl show`; CSV files by `csv: yes`, or `osdctl snoop`"
 IDLE = "where files are, or how the original's solver goes about it"
 REMARKS = {
     "snoop_cpu": ALWAYS,
-    "snoop_mem": "resident memory and mappings are always collected; what the allocator gave out by `osdctl snoop`",
+    "snoop_mem": "resident memory and mappings are always collected; what allocators give out by `osdctl allocations`",
     "snoop_network": ALWAYS,
     "snoop_syscall": "counts, errors and times of system calls are always collected; each single one by `osdctl snoop`",
     "show_all_threads": "the daemon judges processes; `osdctl snoop` has rows for threads",
