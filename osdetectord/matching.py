@@ -51,7 +51,11 @@ class Matcher:
             found = self.exe(pid)
             return bool(found) and (found == spec.value or found == os.path.realpath(spec.value))
         if spec.kind is SpecKind.USER:
-            return self._uid(pid) == user_id(spec) and not self._is_kernel_thread(pid)
+            try:
+                uid = user_id(spec)
+            except NoSuchUser:  # any more: nobody's processes
+                return False
+            return self._uid(pid) == uid and not self._is_kernel_thread(pid)
         wanted = self._root + group if spec.kind is SpecKind.UNIT else spec.value
         if not wanted or wanted == self._root:
             return False
@@ -59,7 +63,9 @@ class Matcher:
         return group_of is not None and (group_of == wanted or group_of.startswith(wanted + "/"))
 
     def find(self, spec: Spec, group: str = "") -> list[int]:
-        """Return all processes that are meant, by pid."""
+        """Return all processes that are meant, by pid; raises NoSuchUser."""
+        if spec.kind is SpecKind.USER:
+            user_id(spec)
         return sorted(pid for pid in self.pids() if self.matches(spec, pid, group))
 
     def exe(self, pid: int) -> str:
