@@ -148,7 +148,7 @@ class Manager:
         for target in targets:
             if target.spec in wanted:
                 return target
-        raise NoSuch(f"no target {word}", "osdctl list shows what is watched")
+        raise NoSuch(f"no target {word or 'without a name'}", "osdctl list shows what is watched")
 
     async def watch(self, spec: str, *, runtime: bool, children: bool) -> Target:
         """Start to watch; starts the daemon where it is activatable."""
