@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from osdctl import options, output, remote
 from osdctl.command import Answer
-from osdctl.errors import OsdctlError, Status
+from osdctl.errors import OsdctlError, Status, UsageError
 from osdctl.manager import Connection, Manager
 from osdctl.registry import COMMANDS
 
@@ -66,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = options.parse(COMMANDS, words)
         if args.host is not None:
+            # there the same words are read again: one that still named a host would go on from there
+            if options.parse(COMMANDS, remote.without_host(words)).host is not None:
+                raise UsageError("a host that is not given once and by itself", "write it like -H HOST")
             return remote.run(args.host, words, terminal=sys.stdin.isatty() and sys.stdout.isatty())
         args.look = options.look(args, sys.stdout, os.environ)
         return asyncio.run(_run(args, os.environ))

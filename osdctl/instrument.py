@@ -17,6 +17,8 @@ from osdctl.text import Look, as_json, shown
 
 BACKLOG = 10
 MAX_BACKLOG = 1000
+MOST_BYTES = 1 << 22
+"""Of one line: the daemon keeps no longer one for a reader."""
 ACTING = frozenset({"add", "remove"})
 """Verbs that do something and say so in a line, where the others list."""
 
@@ -25,8 +27,8 @@ def add_scope(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``add``."""
     whose = parser.add_mutually_exclusive_group(required=True)
     whose.add_argument("-t", "--target", metavar="ID|SPEC", help="calls of the processes of this target")
-    whose.add_argument("-p", "--pid", type=options.count, metavar="PID", help="calls of this process")
-    whose.add_argument("--tid", type=options.count, metavar="TID", help="calls of this thread")
+    whose.add_argument("-p", "--pid", type=options.pid, metavar="PID", help="calls of this process")
+    whose.add_argument("--tid", type=options.tid, metavar="TID", help="calls of this thread")
     whose.add_argument("--all", action="store_true", help="calls of every process; the binary must be a path")
     parser.add_argument("--no-children", dest="children", action="store_false", help="not those of child processes")
     parser.add_argument(
@@ -108,7 +110,7 @@ async def remove(found: list[Probe] | list[Trace], args: argparse.Namespace, man
 async def records(what: Probe | Trace, manager: Manager, backlog: int) -> AsyncIterator[dict[str, Any]]:
     """Yield what is told of it until it ends; the last records come first."""
     descriptor = await manager.follow(what, min(backlog, MAX_BACKLOG))
-    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor))
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor), limit=MOST_BYTES)
     try:
         while line := await reader.readline():
             record = json.loads(line)

@@ -35,6 +35,7 @@ TRACE = "org.osdetector1.Trace"
 ALLOCATIONS = "org.osdetector1.Allocations"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 OBJECTS = "org.freedesktop.DBus.ObjectManager"
+COMM_BYTES = 15
 PAGE = 1000
 """Anomalies asked for at once; the daemon gives no more."""
 
@@ -140,15 +141,14 @@ class Manager:
         """
         targets = await self.targets()
         word = word.removeprefix(TARGET_ROOT)
-        if word.isdecimal():
-            for target in targets:
-                if target.id == int(word):
-                    return target
+        for target in targets:
+            if word.isdecimal() and str(target.id) == word.lstrip("0"):
+                return target
         wanted = spellings(word)
         for target in targets:
             if target.spec in wanted:
                 return target
-        raise NoSuch(f"no target {word}", "osdctl list shows what is watched")
+        raise NoSuch(f"no target {word or 'without a name'}", "osdctl list shows what is watched")
 
     async def watch(self, spec: str, *, runtime: bool, children: bool) -> Target:
         """Start to watch; starts the daemon where it is activatable."""
@@ -349,11 +349,20 @@ async def _events(signals: AsyncIterator[Signal]) -> AsyncIterator[Event]:
 
 
 def spellings(word: str) -> tuple[str, ...]:
-    """Return the canonical specifications that a user may mean by this word."""
-    if word.isdecimal():
-        return (f"pid:{int(word)}",)
-    if word.startswith("unit:") and "." not in word:
+    """Return the specifications, as the daemon writes them, that a user may mean by this word."""
+    kind, colon, value = ("pid", ":", word) if word.isdecimal() else word.partition(":")
+    if not colon:
+        return (word,)
+    if kind == "pid" and value.isdecimal():
+        return (f"pid:{value.lstrip('0')}",)
+    if kind == "unit":
+        # whatever has a dot may be a type, or a part of the name: php8.2-fpm
         return (word, f"{word}.service")
+    if kind in ("cgroup", "exe"):
+        return (f"{kind}:{value.rstrip('/') or '/'}",)
+    if kind == "comm":
+        # the kernel keeps so much of a name
+        return (word, f"comm:{value.encode(errors='surrogateescape')[:COMM_BYTES].decode(errors='ignore')}")
     return (word,)
 
 

@@ -18,7 +18,7 @@ from osdctl.when import instant_us, span_us
 
 JSON_MODES = ("short", "pretty", "off")
 SPEC_KINDS = ("pid", "unit", "cgroup", "comm", "exe", "user")
-_LARGEST_U32 = 2**32 - 1
+_LARGEST_PID, _LARGEST_U32 = 2**31 - 1, 2**32 - 1
 _DEFAULTS = {"json": "off", "pager": True, "legend": True, "quiet": False, "host": None}
 
 
@@ -51,7 +51,7 @@ def common() -> Parser:
     group.add_argument("-H", "--host", metavar="HOST", help="run osdctl on that host, through ssh")
     group.add_argument("--json", choices=JSON_MODES, metavar="MODE", help="write JSON: short, pretty or off")
     group.add_argument("--no-pager", dest="pager", action="store_false", help="do not pipe output into a pager")
-    group.add_argument("--no-legend", dest="legend", action="store_false", help="no headers and no totals")
+    group.add_argument("--no-legend", dest="legend", action="store_false", help="no headers")
     group.add_argument("-q", "--quiet", action="store_true", help="only what was asked for, no hints")
     return options
 
@@ -61,6 +61,7 @@ def parser(commands: Sequence[Command]) -> Parser:
     shared = common()
     top = Parser(
         prog="osdctl",
+        allow_abbrev=False,
         description="Watch processes, learn what is normal for each, and see what is not.",
         epilog="man osdctl says more; osdctl doctor says what is missing",
         parents=[shared],
@@ -113,7 +114,8 @@ def spec(text: str) -> str:
     """Check that text has the form of a target specification; what it names is the daemon's to judge."""
     kind, colon, value = text.partition(":")
     if not colon and text.isascii() and text.isdecimal():
-        return _pid(text, text)
+        pid(text)
+        return text
     if not colon or kind not in SPEC_KINDS or not value:
         kinds = ", ".join(f"{kind}:" for kind in SPEC_KINDS)
         raise UsageError(f"no target specification: {text or 'nothing'}", f"write a pid, or one of {kinds} and a name")
@@ -122,18 +124,20 @@ def spec(text: str) -> str:
     except UnicodeEncodeError as error:
         raise UsageError(f"a specification that is not UTF-8: {text}") from error
     if kind == "pid":
-        if not (value.isascii() and value.isdecimal()):
-            raise UsageError(f"no pid: {value}", "write a decimal number, like pid:1234")
-        return _pid(value, text)
+        pid(value)
     if kind in ("cgroup", "exe") and not value.startswith("/"):
         raise UsageError(f"not an absolute path: {value}", f"write it like {kind}:/path")
     return text
 
 
-def _pid(digits: str, text: str) -> str:
-    if len(digits) > 10 or not 0 < int(digits) < 2**31:
-        raise UsageError(f"no pid: {digits}", "write a number from 1 to 2147483647")
-    return text
+def pid(text: str) -> int:
+    """Argument type of a process id."""
+    return _number(text, "pid", _LARGEST_PID)
+
+
+def tid(text: str) -> int:
+    """Argument type of a thread id."""
+    return _number(text, "thread id", _LARGEST_PID)
 
 
 def instant(text: str) -> int:
@@ -150,9 +154,13 @@ def seconds(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """Argument type of a number of rows."""
-    if not (text.isascii() and text.isdecimal()) or len(text) > 10 or not 0 < int(text) <= _LARGEST_U32:
-        raise UsageError(f"no number of rows: {text or 'nothing'}", f"write a number from 1 to {_LARGEST_U32}")
+    """Argument type of how many there may be of something."""
+    return _number(text, "count", _LARGEST_U32)
+
+
+def _number(text: str, what: str, most: int) -> int:
+    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(most)) or not 0 < int(text) <= most:
+        raise UsageError(f"no {what}: {text or 'nothing'}", f"write a number from 1 to {most}")
     return int(text)
 
 

@@ -22,6 +22,8 @@ from osdetectord.errors import ConfigError, OsdetectorError
 
 # sysexits.h: what the unit's RestartPreventExitStatus= knows, because starting again would not help
 EX_CONFIG = 78
+_USUAL = Path()
+"""Stands for a directory that is not given."""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -29,16 +31,41 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="osdetectord", description="Watches processes with eBPF and reports what is not normal for them."
     )
-    parser.add_argument("--config", type=Path, metavar="DIR", help=f"configuration directory (default {DIRECTORY})")
-    parser.add_argument("--bus", metavar="ADDRESS", help="bus address (default: the system bus)")
-    parser.add_argument("--state", type=Path, metavar="DIR", default=_directory("STATE_DIRECTORY"))
-    parser.add_argument("--logs", type=Path, metavar="DIR", default=_directory("LOGS_DIRECTORY"))
-    what = parser.add_mutually_exclusive_group()
     usual = _directory("CONFIGURATION_DIRECTORY") or DIRECTORY
-    what.add_argument("--check-config", nargs="?", const=usual, type=Path, metavar="DIR")
-    what.add_argument("--show-config", nargs="?", const=usual, type=Path, metavar="DIR")
+    parser.add_argument(
+        "--config", type=Path, metavar="DIR", default=usual, help=f"configuration directory (default {DIRECTORY})"
+    )
+    parser.add_argument("--bus", metavar="ADDRESS", help="bus address (default: the system bus)")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        default=_directory("STATE_DIRECTORY"),
+        help="where watches, history and what was learnt are kept (default: nothing is)",
+    )
+    parser.add_argument(
+        "--logs",
+        type=Path,
+        metavar="DIR",
+        default=_directory("LOGS_DIRECTORY"),
+        help="where samples are recorded, if the configuration wants that (default: where the state is)",
+    )
+    what = parser.add_mutually_exclusive_group()
+    for name, said in (("check", "say whether the configuration is right"), ("show", "print it, defaults included")):
+        what.add_argument(
+            f"--{name}-config",
+            nargs="?",
+            const=_USUAL,
+            type=Path,
+            metavar="DIR",
+            help=f"{said}, and end (default: that of --config)",
+        )
     parser.add_argument("--version", action="version", version=f"osdetectord {__version__}")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    for name in ("check_config", "show_config"):
+        if getattr(args, name) is _USUAL:
+            setattr(args, name, args.config)
+    return args
 
 
 def main() -> int:
@@ -68,14 +95,17 @@ def _serve(args: argparse.Namespace) -> None:
     from osdetectord.daemon import Options, serve
     from osdetectord.journal import Journal
 
-    directory = args.config or _directory("CONFIGURATION_DIRECTORY") or DIRECTORY
-    config = load(directory, Settings.parse)
+    config = load(args.config, Settings.parse)
+    if args.state is not None:
+        try:
+            args.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise OsdetectorError(f"the state can't be kept in {args.state}: {why}") from None
     journal = Journal()
     log.configure(journal, config.log_level)
-    if args.state is not None:
-        args.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     socket = os.environ.get("OSDETECTORD_DETECTOR") or None
-    asyncio.run(serve(Options(directory, args.state, args.logs or args.state, args.bus, socket), config, journal))
+    asyncio.run(serve(Options(args.config, args.state, args.logs or args.state, args.bus, socket), config, journal))
 
 
 def _directory(variable: str) -> Path | None:

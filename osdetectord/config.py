@@ -158,7 +158,7 @@ class Merged:
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise ConfigError("", error.strerror or str(error), "a readable file", str(path)) from None
+            raise ConfigError("", (error.strerror or str(error)).lower(), "a readable file", str(path)) from None
         except UnicodeDecodeError as error:
             raise ConfigError("", f"byte {error.start} is not UTF-8", "text", str(path)) from None
         try:
@@ -176,6 +176,8 @@ class Merged:
             raise ConfigError("", f"{error.problem or 'not YAML'}{column}", "valid YAML", str(path), line) from None
         except yaml.YAMLError as error:
             raise ConfigError("", str(error).replace("\n", " "), "valid YAML", str(path)) from None
+        except RecursionError:
+            raise ConfigError("", "nested too deeply, or within itself", "KEY: VALUE lines", str(path)) from None
         _merge(self.values, {under: value} if under else value)
 
     def place(self, key: str) -> tuple[str, int]:
@@ -213,8 +215,17 @@ class Merged:
             if isinstance(value_node, yaml.MappingNode):
                 out[key] = self._walk(loader, value_node, file, dotted)
             else:
-                out[key] = loader.construct_object(value_node, deep=True)
+                out[key] = _value(loader, value_node, dotted, file, line)
         return out
+
+
+def _value(loader: _Loader, node: yaml.Node, key: str, file: str, line: int) -> object:
+    try:
+        return loader.construct_object(node, deep=True)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        # PyYAML takes a form for a value without looking: 2026-13-45 for a date, !!int for a number
+        text = node.value if isinstance(node, yaml.ScalarNode) else node.tag
+        raise ConfigError(key, text, "a value that YAML knows", file, line) from None
 
 
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
@@ -225,8 +236,18 @@ def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
             into[key] = value
 
 
-def files(directory: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each file that is read, in order, and the key that it stands under."""
+def files(directory: Path) -> Sequence[tuple[Path, str]]:
+    """Return each file that is read, in order, and the key that it stands under; raises ConfigError."""
+    try:
+        if not directory.is_dir():
+            raise ConfigError("", "no such directory", "the directory of the configuration", str(directory))
+        return tuple(_files(directory))
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise ConfigError("", why, "a directory that can be read", str(directory)) from None
+
+
+def _files(directory: Path) -> Iterator[tuple[Path, str]]:
     if (directory / MAIN).exists():
         yield directory / MAIN, ""
     if (directory / DETECTORS).exists():
@@ -250,8 +271,6 @@ def load(directory: Path, check_detection: Callable[[Mapping[str, Any]], object]
     ConfigError
         At the first wrong value, with file, line, key, value and what was expected.
     """
-    if not directory.is_dir():
-        raise _no_directory(directory)
     merged = Merged()
     for path, under in files(directory):
         merged.add(path, under)
@@ -260,10 +279,12 @@ def load(directory: Path, check_detection: Callable[[Mapping[str, Any]], object]
 
 def problems(directory: Path, check_detection: Callable[[Mapping[str, Any]], object]) -> list[ConfigError]:
     """Return everything that is wrong with the configuration of ``directory``; see :func:`load`."""
-    if not directory.is_dir():
-        return [_no_directory(directory)]
     merged, found = Merged(), []
-    for path, under in files(directory):
+    try:
+        sources = files(directory)
+    except ConfigError as error:
+        return [error]
+    for path, under in sources:
         try:
             merged.add(path, under)
         except ConfigError as error:
@@ -274,20 +295,21 @@ def problems(directory: Path, check_detection: Callable[[Mapping[str, Any]], obj
             parse(merged, check_detection)
         except ConfigError as error:
             found.append(error)
-            if not merged.remove(error.key) and not merged.remove(f"detection.{error.key}"):
+            # detection names its keys without what they stand under
+            keys = (error.key, f"detection.{error.key}")
+            wrong = [key for key in keys if merged.place(key) == (error.file, error.line)]
+            if not any(merged.remove(key) for key in wrong):
                 return found
         else:
             return found
 
 
-def _no_directory(directory: Path) -> ConfigError:
-    return ConfigError("", "no such directory", "the directory of the configuration", str(directory))
-
-
 def parse(merged: Merged, check_detection: Callable[[Mapping[str, Any]], object]) -> Config:
     """Return the configuration that the merged values mean; see :func:`load`."""
     values = dict(merged.values)
-    detection = values.pop("detection", None) or {}
+    detection = values.pop("detection", None)
+    if detection is None:
+        detection = {}
     if not isinstance(detection, Mapping):
         raise ConfigError("detection", detection, "a mapping", *merged.place("detection"))
     parsed: dict[str, Any] = {"detection": detection}

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from osdetectord.errors import NoSuchUser
-from osdetectord.target import Spec, SpecKind
-
-_PF_KTHREAD = 0x00200000  # include/linux/sched.h
+from osdetectord.proc import PF_KTHREAD
+from osdetectord.target import COMM_BYTES, Spec, SpecKind
 
 
 class Matcher:
@@ -46,13 +45,17 @@ class Matcher:
             Control group of a unit as the service manager tells it.
         """
         if spec.kind is SpecKind.COMM:
-            return self._text(pid, "comm").rstrip("\n") == spec.value and not self._is_kernel_thread(pid)
+            return self._comm(pid) == spec.value and not self._is_kernel_thread(pid)
         if spec.kind is SpecKind.EXE:
             # /bin/sh is a link to a link; the kernel tells where they lead, and the target of a link may change
             found = self.exe(pid)
             return bool(found) and (found == spec.value or found == os.path.realpath(spec.value))
         if spec.kind is SpecKind.USER:
-            return self._uid(pid) == user_id(spec) and not self._is_kernel_thread(pid)
+            try:
+                uid = user_id(spec)
+            except NoSuchUser:  # any more: nobody's processes
+                return False
+            return self._uid(pid) == uid and not self._is_kernel_thread(pid)
         wanted = self._root + group if spec.kind is SpecKind.UNIT else spec.value
         if not wanted or wanted == self._root:
             return False
@@ -60,7 +63,9 @@ class Matcher:
         return group_of is not None and (group_of == wanted or group_of.startswith(wanted + "/"))
 
     def find(self, spec: Spec, group: str = "") -> list[int]:
-        """Return all processes that are meant, by pid."""
+        """Return all processes that are meant, by pid; raises NoSuchUser."""
+        if spec.kind is SpecKind.USER:
+            user_id(spec)
         return sorted(pid for pid in self.pids() if self.matches(spec, pid, group))
 
     def exe(self, pid: int) -> str:
@@ -92,6 +97,12 @@ class Matcher:
         except OSError:
             return ""
 
+    def _comm(self, pid: int) -> str:
+        """Return the name without the first bytes of a character that the kernel has cut in two."""
+        name = self._text(pid, "comm").rstrip("\n")
+        data = name.encode("utf-8", "surrogateescape")
+        return data.decode(errors="ignore") if len(data) == COMM_BYTES else name
+
     def _uid(self, pid: int) -> int:
         try:
             return (self._proc / str(pid)).stat().st_uid
@@ -100,7 +111,7 @@ class Matcher:
 
     def _is_kernel_thread(self, pid: int) -> bool:
         fields = self._text(pid, "stat").rpartition(")")[2].split()
-        return len(fields) < 7 or bool(int(fields[6]) & _PF_KTHREAD)
+        return len(fields) < 7 or bool(int(fields[6]) & PF_KTHREAD)
 
 
 def user_id(spec: Spec) -> int:
@@ -111,7 +122,7 @@ def user_id(spec: Spec) -> int:
     NoSuchUser
         If there is no such user.
     """
-    if spec.value.isdigit():
+    if spec.value.isascii() and spec.value.isdecimal():
         return int(spec.value)
     try:
         return pwd.getpwnam(spec.value).pw_uid

@@ -19,7 +19,6 @@ TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGESIZE")
 
 # include/linux/sched.h
-PF_EXITING = 0x4
 PF_KTHREAD = 0x200000
 
 USER = Metric("cpu.user", "s", Kind.COUNTER, "time in user mode, by the scheduler's tick")
@@ -307,7 +306,11 @@ class Files:
         if self._io < 0:
             return NAN, NAN, NAN, NAN
         # rchar wchar syscr syscw read_bytes write_bytes cancelled_write_bytes, each with its name
-        word = os.pread(self._io, 512, 0).split(None, 12)
+        try:
+            word = os.pread(self._io, 512, 0).split(None, 12)
+        except PermissionError:
+            # asked at each reading, not when it is opened (do_io_accounting() of fs/proc/base.c)
+            return NAN, NAN, NAN, NAN
         return int(word[1]), int(word[3]), int(word[9]), int(word[11])
 
     def scheduled(self) -> tuple[float, float, float, float]:

@@ -10,6 +10,7 @@ from osdetectord.errors import InvalidArgument
 
 MAX_SPEC_CHARACTERS = 4096
 PID_MAX = 4_194_304  # PID_MAX_LIMIT, include/linux/threads.h
+COMM_BYTES = 15  # TASK_COMM_LEN, include/linux/sched.h, without the final NUL
 
 
 class SpecKind(Enum):
@@ -104,9 +105,8 @@ def _word(text: str, value: str) -> str:
 
 
 def _comm(text: str, value: str) -> str:
-    _word(text, value)
-    # TASK_COMM_LEN is 16 with the final NUL; longer names are cut by the kernel, so cut ours to match
-    return value.encode("utf-8", "surrogateescape")[:15].decode("utf-8", "surrogateescape")
+    # longer names are cut by the kernel, so cut ours to match; it may cut within a character, which is then left out
+    return _word(text, value).encode()[:COMM_BYTES].decode(errors="ignore")
 
 
 _CHECKS = {

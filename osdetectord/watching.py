@@ -24,7 +24,7 @@ from osdetectord.errors import (
     TooManyTargets,
     Unsupported,
 )
-from osdetectord.matching import Matcher, user_id
+from osdetectord.matching import Matcher
 from osdetectord.measured import GROUPS, LARGEST
 from osdetectord.process import Process
 from osdetectord.sampler import Exited, ProcessSeries
@@ -206,7 +206,12 @@ class Watching:
         self.next_number = max(self.next_number, target.number + 1)
         if spec.kind is SpecKind.PID and saved.get("boot") != _boot_id():
             raise NoSuchProcess(f"no process {spec.pid} any more: the machine has been booted anew")
-        await self._resolve(target)
+        try:
+            await self._resolve(target)
+        except Unsupported:
+            # the service manager is not on the bus yet, and will be asked again
+            if spec.kind is not SpecKind.UNIT:
+                raise
         started = [self.members[series].process.start_ticks for series in target.roots]
         if spec.kind is SpecKind.PID and saved.get("start_ticks") not in started:
             self._drop(target.members, target)
@@ -408,8 +413,6 @@ class Watching:
             return
         if spec.kind is SpecKind.UNIT:
             target.group = (await self._units.unit_processes(spec.value)).control_group
-        elif spec.kind is SpecKind.USER:
-            user_id(spec)
         self._take(target, self._matcher.find(spec, target.group))
 
     async def refresh_units(self) -> None:

@@ -23,6 +23,8 @@ fi
 mv "$work/osdetectord/packaging/debian" "$work/osdetectord/debian"
 
 cd "$work/osdetectord"
-dpkg-buildpackage --no-sign --build=binary
+# no compiler is needed, which dpkg asks for in any case (build-essential)
+dpkg-checkbuilddeps -I
+dpkg-buildpackage --no-sign --build=binary --no-check-builddeps
 rm -f "$out"/osdetectord_* "$out"/osdctl_*
 cp "$work"/*.deb "$work"/*.changes "$work"/*.buildinfo "$out"

@@ -62,7 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         },
     ).values()
     add.add_argument("target", nargs="?", metavar="ID|SPEC", help="allocations of the processes of this target")
-    add.add_argument("-p", "--pid", type=options.count, metavar="PID", help="allocations of this process")
+    add.add_argument("-p", "--pid", type=options.pid, metavar="PID", help="allocations of this process")
     add.add_argument("--library", metavar="BINARY", help="the allocator's, like jemalloc; default: libc or the program")
     add.add_argument(
         "--budget",

@@ -83,9 +83,10 @@ async def _target(word: str, manager: Manager) -> tuple[str, str, Target | None]
     try:
         target = await manager.find(word)
     except NoSuch:
-        if not word.isdecimal():
+        if not (word.isascii() and word.isdecimal()):
             raise
-        return f"{TARGET_ROOT}{int(word)}", f"target {int(word)}", None
+        number = word.lstrip("0") or "0"
+        return f"{TARGET_ROOT}{number}", f"target {number}", None
     return target.path, target.spec, target
 
 

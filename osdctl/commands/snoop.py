@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from osdctl import program
+from osdctl import options, program
 from osdctl.errors import OsdctlError
 from osdctl.manager import Manager
 
@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """The original's options."""
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("-c", "--command", metavar="CMD", dest="program", help="run this command and snoop it")
-    subject.add_argument("-p", "--pid", type=int, metavar="PID", help="snoop a process that runs")
+    subject.add_argument("-p", "--pid", type=options.pid, metavar="PID", help="snoop a process that runs")
     parser.add_argument(
         "--configure_file", metavar="FILE", help="what to collect (default ./config.json, if there is one)"
     )

@@ -2,7 +2,8 @@
 
 __osdctl_common="-h --help -H --host --json --no-pager --no-legend -q --quiet"
 
-declare -A __osdctl_options=(
+# global: bash-completion loads this file within a function
+declare -gA __osdctl_options=(
     [status]=""
     [doctor]=""
     [drill]="--limit"
@@ -43,7 +44,8 @@ _osdctl() {
     for ((i = 1; i < cword; i++)); do
         case ${words[i]} in
             -H | --host | --json | -S | --since | -U | --until | -t | --target | -n | --lines | --frames | -d | --delay | -p | --pid | --tid | \
-                --budget | --library | --entry | --return | --png | --svg)
+                --budget | --library | --entry | --return | --png | --svg | --limit | -c | --command | --configure_file | \
+                -i | --interval | --detectors)
                 ((i++)) ;;
             -*) ;;
             *)

@@ -63,6 +63,8 @@ MAX_METRIC_NAME = 255
 MAX_VALUES = 100_000
 """Of one answer of GetSeries: 1.6 MB."""
 MAX_MUTE_S = 366 * 86_400
+LARGEST = (1 << 63) - 1
+"""What a database can hold; no number of an object and no time is as large."""
 _ROWS_KEPT = 1024
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -94,7 +96,8 @@ def number_at(path: str, below: str) -> int:
     """
     parent, _, last = path.rpartition("/")
     # one object has one path: neither 07 nor a digit of another script
-    if parent != below or not (last.isascii() and last.isdigit()) or len(last) > 19 or str(int(last)) != last:
+    proper = last.isascii() and last.isdigit() and len(last) <= 19 and str(int(last)) == last
+    if parent != below or not proper or int(last) > LARGEST:
         raise NoSuchTarget(f"no {below.rpartition('/')[2]} {path:.200}")
     return int(last)
 
@@ -462,8 +465,8 @@ class Manager(Interface[Whole]):
         if limit > MAX_ROWS:
             raise InvalidArgument(f"limit {limit}; at most {MAX_ROWS}")
         found = self._core.list_anomalies(
-            known.get("since_us", 0),
-            known.get("until_us", 0),
+            min(known.get("since_us", 0), LARGEST),
+            min(known.get("until_us", 0), LARGEST),
             number_at(known["target"], TARGETS) if "target" in known else None,
             known.get("open", False),
             limit,
@@ -485,7 +488,7 @@ class Manager(Interface[Whole]):
             raise InvalidArgument(
                 f"{max_points} points of {len(metrics)} metrics; from 1 to {MAX_VALUES // len(metrics)}"
             )
-        return Encoded(body.series(await self._core.series(number, metrics, since_us, max_points)))
+        return Encoded(body.series(await self._core.series(number, metrics, min(since_us, LARGEST), max_points)))
 
     @reads
     async def GetEvidence(self, anomaly: ObjectPath) -> Fd:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from osdetectord import offline
 from osdetectord.detection.settings import Settings
-from osdetectord.errors import ConfigError, NoSuchProcess, OsdetectorError
+from osdetectord.errors import ConfigError, InvalidArgument, NoSuchProcess, OsdetectorError
 from osdetectord.snoop import config as configuration
 from osdetectord.snoop.config import SnoopConfig
 from osdetectord.snoop.program import CannotRun, Launched, Running, Subject, words_of
-from osdetectord.snoop.say import PROGRAM, tell
+from osdetectord.snoop.say import PROGRAM, shown, tell
 from osdetectord.snoop.session import Session, Summary
 
 CONFIG = Path("config.json")
@@ -149,9 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         sys.stderr.write(as_json(summary, config) + "\n")
     elif not options.quiet:
-        lines = told(summary, config).split("\n")
-        for line in lines:
-            sys.stderr.write("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) + "\n")
+        for line in told(summary, config).split("\n"):
+            sys.stderr.write(f"{shown(line)}\n")
     return summary.status
 
 
@@ -159,8 +158,9 @@ def _status_of(error: OsdetectorError, subject: Subject | None) -> int:
     # what stands in a file, like a thread that is not there, is no fault of the command line
     if isinstance(error, NoSuchProcess) and subject is None:
         return EXIT_NO_SUCH
-    named = isinstance(error, ConfigError) and error.key.startswith("--")
-    return EXIT_USAGE if named else EXIT_FAILED
+    if isinstance(error, ConfigError):
+        return EXIT_USAGE if error.key.startswith("--") else EXIT_FAILED
+    return EXIT_USAGE if isinstance(error, InvalidArgument) and subject is None else EXIT_FAILED
 
 
 if __name__ == "__main__":

@@ -213,6 +213,9 @@ def decode(text: str) -> dict[str, Any]:
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise _syntax(text, error) from None
+    except ValueError:
+        # Python makes a number of 4300 digits at most
+        raise ConfigError("", "a number of too many digits", "a smaller one") from None
     except RecursionError:
         raise ConfigError("", "too deeply nested", "an object of keys and values") from None
     if not isinstance(value, dict):

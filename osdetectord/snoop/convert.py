@@ -8,22 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from osdetectord.config import Merged
 from osdetectord.detection import original
 from osdetectord.detection.settings import ORIGINAL, Settings
 from osdetectord.errors import ConfigError, OsdetectorError
 from osdetectord.snoop import config as configuration
 
-LEAST_S, MOST_S = 0.1, 3600.0
-"""What ``interval_s`` may be."""
+MOST_S = 3600.0
+"""What ``interval_s`` may be at most."""
 
 ALWAYS = "always collected, by the best hook that the machine has; `osdctl doctor` says which"
-FILES = "the daemon keeps its samples itself: `osdctl plot`, `osdctl show`; CSV files are made by `osdctl snoop`"
+FILES = "the daemon keeps its samples itself: `osdctl plot`, `osdctl show`; CSV files by `csv: yes`, or `osdctl snoop`"
 IDLE = "where files are, or how the original's solver goes about it"
 REMARKS = {
     "snoop_cpu": ALWAYS,
-    "snoop_mem": "resident memory and mappings are always collected; what the allocator gave out by `osdctl snoop`",
+    "snoop_mem": "resident memory and mappings are always collected; what allocators give out by `osdctl allocations`",
     "snoop_network": ALWAYS,
     "snoop_syscall": "counts, errors and times of system calls are always collected; each single one by `osdctl snoop`",
     "show_all_threads": "the daemon judges processes; `osdctl snoop` has rows for threads",
@@ -100,14 +99,15 @@ def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...]
         yield path, value
 
 
-def _yaml(path: Path) -> Mapping[str, Any]:
+def _detectors(path: Path) -> Mapping[str, Any]:
+    """Return what a ``detector-config.yml`` says; raises ConfigError."""
+    merged = Merged()
+    merged.add(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError("", " ".join(str(error).split()), "valid YAML", str(path)) from None
-    if not isinstance(values, dict | None):
-        raise ConfigError("", "not a mapping", "KEY: VALUE lines", str(path))
-    return values or {}
+        _detection(merged.values)
+    except ConfigError as error:
+        raise error.at(*merged.place(error.key)) from None
+    return merged.values
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -117,11 +117,7 @@ def main(arguments: Sequence[str]) -> int:
         configuration.load(path, Path.cwd())
         detectors: Mapping[str, Any] = {}
         for other in others:
-            try:
-                detectors = _yaml(other)
-                _detection(detectors)
-            except ConfigError as error:
-                raise error.at(str(other), error.line) if not error.file else error from None
+            detectors = _detectors(other)
         sys.stdout.write(converted(path.read_text(encoding="utf-8-sig"), detectors, Path.cwd()))
     except OsdetectorError as error:
         sys.stderr.write(f"osdctl config import: {error}\n")

@@ -42,6 +42,16 @@ def field(deb: Path, name: str) -> str:
     ).stdout.strip()
 
 
+def test_every_page_that_a_manual_names_is_in_the_package_under_that_name(debs: dict[str, Path]) -> None:
+    manuals = "".join(page.read_text("utf-8") for page in (Path(__file__).parents[2] / "docs/man").iterdir())
+    named = set(re.findall(r"/usr/share/doc/[\w/.-]+\w", manuals))
+    listed = subprocess.run(
+        ["/usr/bin/dpkg-deb", "--contents", debs["osdetectord"]], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert named and {f".{page}" for page in named} <= set(listed.split())
+
+
 def test_lintian_has_nothing_to_say(debs: dict[str, Path]) -> None:
     changes = next(debs["osdetectord"].parent.glob("*.changes"))
     done = subprocess.run(

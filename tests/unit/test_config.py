@@ -74,6 +74,15 @@ def test_what_is_shown_reads_back_as_the_same(tmp_path):
         ("interval_s: !!python/object/apply:os.system [id]\n", "expected valid YAML"),
         ("detection:\n  budget: -1\n", "osdetectord.yml:2: budget is -1, expected a number"),
         ("detection: 5\n", "detection is 5, expected a mapping"),
+        ("detection: no\n", "detection is False, expected a mapping"),
+        ("interval_s: 2026-13-45\n", "osdetectord.yml:1: interval_s is '2026-13-45', expected a value that YAML knows"),
+        ("\ninterval_s: 0x_\n", "osdetectord.yml:2: interval_s is '0x_', expected a value"),
+        ("interval_s: !!int fast\n", "interval_s is 'fast', expected a value"),
+        ("interval_s: !!float ''\n", "interval_s is '', expected a value"),
+        ("csv: !!bool perhaps\n", "csv is 'perhaps', expected a value"),
+        ("interval_s: !!timestamp soon\n", "interval_s is 'soon', expected a value"),
+        ("detection: &d\n  evidences: *d\n", "osdetectord.yml: nested too deeply, or within itself, expected KEY"),
+        (f"cpu: {'[' * 2000}{']' * 2000}\n", "osdetectord.yml: nested too deeply"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(tmp_path, text, said):
@@ -106,6 +115,15 @@ def test_everything_that_is_wrong_is_told_at_once_each_with_its_place(tmp_path):
     assert "no such directory" in str(problems(tmp_path / "none", Settings.parse)[0])
 
 
+def test_a_key_that_is_wrong_for_detection_is_told_once_where_another_of_that_name_is_right(tmp_path):
+    write(tmp_path, osdetectord_yml="csv: yes\n", detectors_yml="csv: 3\nbudget: -1\n")
+    found = [str(error) for error in problems(tmp_path, Settings.parse)]
+    assert [text.partition(" is ")[0].rpartition("/")[2] for text in found] == [
+        "detectors.yml:1: csv",
+        "detectors.yml:2: budget",
+    ]
+
+
 def test_a_key_that_yaml_takes_for_a_truth_is_its_word(tmp_path):
     write(tmp_path, detectors_yml="evidences:\n  level:\n    on: false\n")
     assert load(tmp_path, Settings.parse).detection == {"evidences": {"level": {"on": False}}}
@@ -120,6 +138,11 @@ def test_a_wrong_value_of_the_detectors_is_named_in_their_own_file(tmp_path):
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "osdetectord.yml").write_bytes(b"interval_s: \xff\n")
     assert "byte 12 is not UTF-8" in refused(tmp_path)
+
+
+def test_a_directory_that_cannot_be_looked_at_is_refused(tmp_path):
+    assert "file name too long, expected a directory that can be read" in refused(tmp_path / ("x" * 300))
+    assert len(problems(tmp_path / ("x" * 300), Settings.parse)) == 1
 
 
 def test_a_missing_directory_is_refused(tmp_path):

@@ -14,9 +14,11 @@ from osdetectord.matching import Matcher
 from osdetectord.target import parse_spec
 
 
-@pytest.fixture
-def sleeper(tmp_path):
-    program = tmp_path / f"osd-{os.getpid() % 100000}-zz"
+@pytest.fixture(params=["osd-{}-zz", "osd-{}-ééé"], ids=["ascii", "cut"])
+def sleeper(tmp_path, request):
+    # the second has 16 bytes, of which the kernel keeps 15: it cuts the last character in two
+    number = f"{os.getpid() % 100000:05}"
+    program = tmp_path / request.param.format(number)
     shutil.copy("/bin/sleep", program)
     process = subprocess.Popen([program, "60"])
     end = time.monotonic() + 5
@@ -93,5 +95,7 @@ def test_a_unit_is_its_control_group_and_what_is_below_it(tmp_path, root):
 
 
 def test_an_unknown_user_is_named():
+    with pytest.raises(NoSuchUser, match="no user '²'"):
+        Matcher().find(parse_spec("user:²"))
     with pytest.raises(NoSuchUser, match="no user 'nobody-such'"):
         Matcher().find(parse_spec("user:nobody-such"))

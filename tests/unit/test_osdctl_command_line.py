@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from osdctl import called, options, output, remote, usage
+from osdctl.__main__ import main
 from osdctl.errors import UsageError
 from osdctl.manager import spellings
 from osdctl.registry import COMMANDS
@@ -34,11 +35,11 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     raise AssertionError("osdctl has no commands")
 
 
-def flags(parser: argparse.ArgumentParser) -> set[str]:
-    """The options of a command and of its verbs."""
-    own = {flag for action in parser._actions for flag in action.option_strings}
+def flags(parser: argparse.ArgumentParser, valued: bool = False) -> set[str]:
+    """The options of a command and of its verbs, all or those that take a value."""
+    own = {flag for action in parser._actions if action.nargs != 0 or not valued for flag in action.option_strings}
     verbs = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return own.union(*(flags(verb) for action in verbs for verb in action.choices.values()))
+    return own.union(*(flags(verb, valued) for action in verbs for verb in action.choices.values()))
 
 
 COMMON = flags(options.common()) | {"-h", "--help"}
@@ -69,9 +70,11 @@ def test_the_manual_has_no_option_that_is_not_there():
 
 
 def completed() -> dict[str, set[str]]:
+    # within a function, as bash-completion loads the file at the first Tab
     script = f"""
         _init_completion() {{ :; }}
-        source {COMPLETION}
+        load() {{ source {COMPLETION}; }}
+        load
         for c in "${{!__osdctl_options[@]}}"; do echo "$c ${{__osdctl_options[$c]}}"; done
         echo "- $__osdctl_common"
     """
@@ -84,6 +87,13 @@ def test_completion_knows_exactly_the_commands_and_their_options():
 
     assert found.pop("-") == COMMON
     assert found == {name: flags(parser) - COMMON for name, parser in parsers().items()}
+
+
+def test_completion_takes_the_value_of_an_option_for_no_word_of_the_command():
+    skipped = COMPLETION.read_text().partition("case ${words[i]} in")[2].partition(")")[0]
+    valued = set().union(*(flags(parser, valued=True) for parser in parsers().values()))
+
+    assert set(re.findall(r"-[-\w]+", skipped)) == valued
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +236,40 @@ def test_the_program_keeps_its_own_options():
 def test_a_number_is_a_pid_and_a_bare_unit_a_service():
     assert spellings("0123") == ("pid:123",)
     assert "unit:nginx.service" in spellings("unit:nginx")
-    assert spellings("comm:x") == ("comm:x",)
+    assert "unit:php8.2-fpm.service" in spellings("unit:php8.2-fpm")
+    assert spellings("pid:0123") == ("pid:123",)
+    assert spellings("9" * 5000) == ("pid:" + "9" * 5000,)
+    assert "comm:x" in spellings("comm:x")
+    assert spellings("comm:a-very-long-program")[-1] == "comm:a-very-long-pro"
+    assert spellings("exe:/bin/sh/") == ("exe:/bin/sh",)
+    assert spellings("cgroup:/") == ("cgroup:/",)
+    assert spellings("/org/x") == ("/org/x",)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("probe", "add", "c:f", "--pid", "x"), "no pid: x; write a number from 1 to 2147483647"),
+        (("probe", "add", "c:f", "--tid", "0"), "no thread id: 0;"),
+        (("probe", "add", "c:f", "--all", "--budget", "-3"), "no count: -3;"),
+        (("allocations", "add", "--pid", "4294967295"), "no pid: 4294967295;"),
+        (("snoop", "-p", "²"), "no pid: ²;"),
+        (("top", "-n", "0"), "no count: 0; write a number from 1 to 4294967295"),
+        (("watch", "pid:x"), "no pid: x;"),
+        (("--hos=x", "list"), "unrecognized arguments: --hos=x"),
+    ],
+)
+def test_a_wrong_number_is_named_for_what_it_should_be(words, said):
+    with pytest.raises(UsageError) as refused:
+        parse(*words)
+
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("words", [("-qH", "db1", "list"), ("-H", "db1", "list", "--host=db2"), ("list", "-qHdb1")])
+def test_a_host_that_would_go_along_to_the_host_is_refused(words, capsys):
+    assert main(words) == 2
+    assert capsys.readouterr().err == "osdctl: a host that is not given once and by itself; write it like -H HOST\n"
 
 
 def test_another_host_gets_the_same_words_quoted_for_its_shell():

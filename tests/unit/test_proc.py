@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -109,3 +110,22 @@ def test_children_are_those_of_all_threads():
         child.wait()
     assert child.pid not in proc.children(os.getpid())
     assert proc.children(4194304) == []
+
+
+def test_a_process_whose_io_may_not_be_read_has_all_other_readings(monkeypatch):
+    files = proc.Files(proc.identify(os.getpid()), proc.fd_count_is_told())
+    monkeypatch.setattr(files, "_io", os.open("/proc/self/io", os.O_RDONLY))
+    pread = os.pread
+
+    def refused(fd, size, offset):
+        if fd == files._io:
+            raise PermissionError(13, "Permission denied")
+        return pread(fd, size, offset)
+
+    monkeypatch.setattr(os, "pread", refused)
+    readings = files.read()
+    files.close()
+    os.close(files._io)
+
+    unknown = {metric.name for metric, value in zip(proc.METRICS, readings, strict=True) if math.isnan(value)}
+    assert unknown == {"io.read_chars", "io.write_chars", "io.read_bytes", "io.write_bytes"}

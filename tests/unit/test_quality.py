@@ -114,7 +114,6 @@ LIBRARIES: dict[str, set[str]] = {
     "osdetectord.offline": {"numpy", "matplotlib"},
     "osdetectord.snoop.top": {"psutil"},
     "osdetectord.top": {"psutil"},
-    "osdetectord.snoop.convert": {"yaml"},
     "osdetectord.notify": {"sdnotify"},
     "osdetectord.*": {"numpy"},
     "osdctl.bus": {"dbus_next"},

@@ -238,6 +238,11 @@ def test_a_missing_or_unreadable_file_is_one_line(tmp_path):
         load(tmp_path / "large", BASE)
 
 
+def test_a_number_that_is_too_long_to_read_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="a number of too many digits"):
+        parse('{"interval": ' + "9" * 5000 + "}", tmp_path)
+
+
 def test_says_which_keys_need_the_kernel():
     assert needs_kernel(parsed(snoop_cpu="stat", snoop_mem="bcc_kernel")) == ()
     assert needs_kernel(parsed(snoop_cpu="bcc", snoop_mem="bcc", snoop_network="bcc", snoop_syscall="bcc")) == (

@@ -99,4 +99,4 @@ def test_an_error_names_file_line_and_key(tmp_path, capsys):
 
     assert (first, second, len(said)) == (1, 1, 2)
     assert said[0].endswith("config.json:2: interval is 0, expected seconds, a number from 0.1 to 86400")
-    assert "d.yml: data.header is 'x', expected a whole number or null" in said[1]
+    assert "d.yml:2: data.header is 'x', expected a whole number or null" in said[1]

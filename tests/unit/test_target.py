@@ -19,6 +19,7 @@ from osdetectord.target import SpecKind, parse_spec
         ("cgroup:/system.slice/", "cgroup:/system.slice"),
         ("comm:redis-server", "comm:redis-server"),
         ("comm:a-name-longer-than-fifteen", "comm:a-name-longer-t"),
+        ("comm:ééééééééé", "comm:ééééééé"),
         ("exe:/usr/sbin/nginx", "exe:/usr/sbin/nginx"),
         ("user:www-data", "user:www-data"),
     ],

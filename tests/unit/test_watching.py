@@ -2,12 +2,21 @@
 
 import asyncio
 import os
+import pwd
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from osdetectord.errors import InvalidArgument, NoSuchProcess, NoSuchTarget, NoSuchUnit, NoSuchUser, TooManyTargets
+from osdetectord.errors import (
+    InvalidArgument,
+    NoSuchProcess,
+    NoSuchTarget,
+    NoSuchUnit,
+    NoSuchUser,
+    TooManyTargets,
+    Unsupported,
+)
 from osdetectord.matching import Matcher
 from osdetectord.process import Process, ProcessInfo
 from osdetectord.sampler import Exited, ProcessSeries
@@ -205,6 +214,37 @@ def test_watches_come_back_after_a_restart_but_not_for_another_process(watching,
     with pytest.raises(NoSuchProcess, match="booted anew"):
         asyncio.run(reused.restore(booted))
     assert reused.targets == {} and reused.members == {}
+
+
+def test_a_unit_comes_back_though_the_service_manager_cannot_be_asked_yet(watching, proc, kernel):
+    class Absent(Manager):
+        async def unit_processes(self, unit):
+            raise Unsupported("no systemd on this bus")
+
+    watch(watching, "unit:redis")
+    units = Absent()
+    again = Watching(kernel, Matcher(proc.path), units, METRICS, 3)
+    target = asyncio.run(again.restore(watching.saved()[0]))
+    proc(42, group="/system.slice/redis.service")
+    assert (again.state(target), again.rescan()) == ("waiting", [])
+    asyncio.run(again.refresh_units())
+
+    units.unit_processes = Manager().unit_processes
+    asyncio.run(again.refresh_units())
+    assert again.rescan() == [target] and target.members == {420}
+
+
+def test_a_user_who_is_gone_has_no_processes_and_disturbs_nobody(watching, proc, monkeypatch):
+    name = pwd.getpwuid(os.getuid()).pw_name
+    watch(watching, f"user:{name}")
+    other, _ = watch(watching, "comm:redis-server")
+
+    def nobody(name):
+        raise KeyError(name)
+
+    monkeypatch.setattr(pwd, "getpwnam", nobody)
+    proc(43, "redis-server")
+    assert watching.appeared([43]) == [other]
 
 
 def test_the_boot_is_the_machines(watching):
