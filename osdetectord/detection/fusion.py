@@ -19,6 +19,12 @@ LOW, HIGH = -0.5, 30.0
 MEMORY = "memory"
 ALONE, ALONE_HIGH = "load_drop", 8.0
 """An evidence that has a say only where it is louder than all others together, and then weighs as much as they do."""
+ADDED = "extremes"
+"""An evidence that comes on top of what the others say..."""
+ADDS, ADDS_SLOW = 0.5, 1.6
+"""... so many times."""
+EASE_ADDED = 0.3
+"""Where rows are minutes long it says most: the others count for so much in an alarm beside it."""
 
 
 class Fusion:
@@ -30,6 +36,9 @@ class Fusion:
     def __init__(self, names: Sequence[str], slow: bool = False) -> None:
         self._memory = names.index(MEMORY) if MEMORY in names and not slow else None
         self._alone = names.index(ALONE) if ALONE in names else None
+        self._added = names.index(ADDED) if ADDED in names else None
+        self._adds = ADDS_SLOW if slow else ADDS
+        self._ease = EASE_SLOW if self._added is None else EASE_ADDED
         self._weights = _weights(names, WEIGHT_SLOW if slow else WEIGHT, LITTLE)
         alarm = _weights(names, ALARM_SLOW, 0.0)
         self._alarm = alarm if slow and alarm.any() else None
@@ -42,9 +51,11 @@ class Fusion:
         such a state before, that is no reason for an alarm: what goes beyond the memory's word does not count.
         """
         combined = _mean(u, self._weights)
+        more = 0.0 if self._added is None else self._adds * np.maximum(np.nan_to_num(u[:, self._added]), 0.0)
+        combined = combined + more
         telling = combined
         if self._alarm is not None:
-            telling = EASE_SLOW * _mean(u, self._alarm)
+            telling = self._ease * _mean(u, self._alarm) + more
         elif self._memory is not None:
             # fmin: a memory that is silent yet excuses nothing
             telling = np.fmin(combined, np.maximum(u[:, self._memory], 0.0))
@@ -55,7 +66,7 @@ class Fusion:
 
 
 def _weights(names: Sequence[str], weight: Mapping[str, float], rest: float) -> Floats:
-    weights = np.array([0.0 if name == ALONE else weight.get(name, rest) for name in names])
+    weights = np.array([0.0 if name in (ALONE, ADDED) else weight.get(name, rest) for name in names])
     return np.asarray(weights / max(float(weights.sum()), 1e-12))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from osdetectord.detection.fusion import Fusion
+from osdetectord.detection.fusion import ADDS, ADDS_SLOW, Fusion
 
 NAMES = ("memory", "sparse", "innovation", "seasonal", "load_drop")
 NAN = float("nan")
@@ -36,6 +36,19 @@ def test_a_drop_of_the_load_counts_only_where_it_is_the_loudest():
 
 def test_a_drop_of_the_load_alone_has_a_score():
     assert fused(6.0, names=("load_drop",))[0] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_broken_records_come_on_top(slow):
+    names = (*NAMES, "extremes")
+    plain, loud = (fused(2.0, 1.0, 1.0, 1.0, NAN, records, names=names, slow=slow) for records in (0.0, 2.0))
+    adds = ADDS_SLOW if slow else ADDS
+    assert loud[0] == pytest.approx(plain[0] + 2.0 * adds)
+    assert loud[1] > plain[1]
+
+
+def test_broken_records_are_no_news_where_the_memory_knows_the_state():
+    assert fused(0.0, 1.0, 1.0, 1.0, NAN, 9.0, names=(*NAMES, "extremes"))[1] == 0.0
 
 
 def test_nobody_who_speaks_says_nothing():

@@ -16,12 +16,24 @@ REGISTRY = {
     "window_pca": "window_pca:WindowPca",
     "seasonal": "seasonal:Seasonal",
     "load_drop": "load_drop:LoadDrop",
+    "extremes": "extremes:Extremes",
     "compressed_sensing": "compressed_sensing:CompressedSensing",
     "lstm": "lstm:Lstm",
 }
 """Name to ``module:class`` below this package; a module is imported only when its evidence is on."""
 
-DEFAULT_ON = ("level", "local", "sparse", "innovation", "memory", "relation", "window_pca", "seasonal", "load_drop")
+DEFAULT_ON = (
+    "level",
+    "local",
+    "sparse",
+    "innovation",
+    "memory",
+    "relation",
+    "window_pca",
+    "seasonal",
+    "load_drop",
+    "extremes",
+)
 
 
 def evidence_class(name: str) -> type[Evidence]:
