@@ -8,6 +8,7 @@ import gzip
 import io
 import math
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from osdetectord.anomaly import Blame, Episode, EpisodeKind, Phase
 from osdetectord.config import Merged
 from osdetectord.detection.engine import Engine
-from osdetectord.detection.evidences import DEFAULT_ON
+from osdetectord.detection.evidences import DEFAULT_ON, evidence_class
 from osdetectord.detection.settings import BUDGET, WARMUP_S, Settings
 from osdetectord.errors import ConfigError, OsdetectorError
 from osdetectord.metric import Kind, Metric
@@ -33,7 +34,7 @@ WHOSE = ("PID", "SPID")
 NAMED = "COMM"
 LABEL = "label"
 ENDINGS = (".csv", ".csv.gz")
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 MOST_SIDE_BY_SIDE = 64
 MOST_QUOTED = 60
 MOST_SHOWN = 4
@@ -96,7 +97,9 @@ def read(path: Path) -> list[Table]:
         if path.name.endswith(".gz"):
             content = gzip.decompress(content)
         text = content.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+    except MemoryError:
+        raise InputError(f"{path}: cannot be read: more than fits into memory") from None
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise InputError(f"{path}: cannot be read: {reason}") from None
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -230,14 +233,14 @@ class _Trace:
 
 def write(outcome: Outcome, table: Table, out: Path) -> None:
     """Write ``NAME.csv``, a row for each row of the table, and ``NAME.anomalies.csv``."""
-    with (out / f"{table.name}.csv").open("w", newline="") as file:
+    with (out / f"{table.name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("t", "score", "p_value", "alarm", "anomaly", "top"))
         for t, time in enumerate(table.times):
             score, p_value = f"{outcome.score[t]:.9g}", f"{outcome.p_value[t]:.6g}"
             number = outcome.anomaly[t] or ""
             writer.writerow((time, score, p_value, int(outcome.alarm[t]), number, outcome.top[t]))
-    with (out / f"{table.name}.anomalies.csv").open("w", newline="") as file:
+    with (out / f"{table.name}.anomalies.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("anomaly", "kind", "first", "last", "score", "p_value", "recurrence", "detectors", "metrics"))
         for first, last, episode in outcome.anomalies:
@@ -382,17 +385,19 @@ def settings_of(options: argparse.Namespace) -> Settings:
     if options.config is not None:
         merged.add(options.config)
         values.update(merged.values)
-    if options.budget is not None:
-        values["budget"] = options.budget
-    if options.warmup is not None:
-        values["warmup_s"] = options.warmup * options.interval
-    if options.detectors is not None:
-        names = [name.strip() for name in options.detectors.split(",") if name.strip()]
-        values["evidences"] = Settings.only(names, values.get("evidences", {}))
     try:
-        return Settings.parse(values)
+        settings = Settings.parse(values)
     except ConfigError as error:
         raise error.at(*merged.place(error.key)) from None
+    if options.detectors is not None:
+        names = [name.strip() for name in options.detectors.split(",") if name.strip()]
+        settings = Settings.parse({**values, "evidences": Settings.only(names, values.get("evidences", {}))})
+    if options.budget is not None:
+        settings = replace(settings, budget=options.budget)
+    if options.warmup is not None:
+        # rows are what counts here, however short they are
+        settings = replace(settings, warmup_s=options.warmup * options.interval)
+    return settings
 
 
 class Parser(argparse.ArgumentParser):
@@ -417,15 +422,22 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("-o", dest="out", type=Path, required=True, metavar="OUT_DIR", help="where results go")
     result.add_argument(
         "--warmup",
-        type=_at_least(30, int),
+        type=_within(30, 10**6, int),
         metavar="ROWS",
         help=f"rows to learn from first, default {WARMUP_S:g} s of them",
     )
     result.add_argument(
-        "--interval", type=_at_least(1e-3, float), default=1.0, metavar="S", help="seconds between rows, default 1"
+        "--interval",
+        type=_within(1e-3, 86400.0, float),
+        default=1.0,
+        metavar="S",
+        help="seconds between rows, default 1",
     )
     result.add_argument(
-        "--budget", type=_at_least(1e-4, float), metavar="N", help=f"expected false alarms per day, default {BUDGET:g}"
+        "--budget",
+        type=_within(1e-4, 1e4, float),
+        metavar="N",
+        help=f"expected false alarms per day, default {BUDGET:g}",
     )
     result.add_argument(
         "--detectors", metavar="LIST", help=f"evidences that take part, by commas, default {','.join(DEFAULT_ON)}"
@@ -435,24 +447,25 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def _at_least(least: float, kind: type[int] | type[float]) -> Any:
+def _within(least: float, most: float, kind: type[int] | type[float]) -> Any:
     def convert(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
             value = kind(-1)
-        if not least <= value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g}")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:g}")
         return value
 
     return convert
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; returns 0 done, 1 failed, 2 usage."""
+    """Run; returns 0 done, 1 failed, 2 usage, 130 interrupted."""
     options = parser().parse_args(arguments)
     try:
         settings = settings_of(options)
+        _check_present(settings, asked=options.detectors is not None)
         undrawn = options.plot and not _has_matplotlib()
         paths = files(options.paths)
         tables, bad = _read_all(paths)
@@ -473,14 +486,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError("--plot needs matplotlib, which is not installed (Debian: python3-matplotlib)")
     except ConfigError as error:
         _complain(str(error))
-        return EXIT_USAGE if options.config is None else EXIT_FAILED
+        return EXIT_FAILED if error.file else EXIT_USAGE
     except OsdetectorError as error:
         _complain(str(error))
         return EXIT_FAILED
     except OSError as error:
         _complain(f"{error.filename or options.out}: {error.strerror}")
         return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     return EXIT_FAILED if bad else 0
+
+
+def _check_present(settings: Settings, asked: bool) -> None:
+    """Raise :class:`InputError` where an evidence that was asked for by name, or every one, cannot run here."""
+    absent = {name: why for name in settings.evidences if (why := evidence_class(name).absent())}
+    if absent and (asked or len(absent) == len(settings.evidences)):
+        name, why = next(iter(absent.items()))
+        raise InputError(f"{name} cannot take part: {why}")
 
 
 def _complain(what: str) -> None:

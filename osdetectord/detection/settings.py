@@ -73,11 +73,18 @@ class Settings:
         if not names:
             raise ConfigError("evidences", "", f"at least one of the evidences {', '.join(REGISTRY)}")
         off: dict[str, object] = dict.fromkeys(REGISTRY, False)
-        return {**off, **{name: _merged({}, tuned.get(name, True)) for name in names}}
+        return {**off, **{name: _switched_on(tuned.get(name)) for name in names}}
 
 
 def _without(values: Mapping[str, object], key: str) -> dict[str, object]:
     return {name: value for name, value in values.items() if name != key}
+
+
+def _switched_on(given: object) -> object:
+    """Return an evidence's value with the same tuning, on even where it was off."""
+    if isinstance(given, Mapping):
+        return _without(given, "on")
+    return True if given is False or given is None else given
 
 
 def _merged(tuning: Mapping[str, object], given: object) -> object:

@@ -34,6 +34,13 @@ detector_arguments:
 """
 
 
+def test_what_is_named_is_on_with_its_tuning_though_it_was_off():
+    given = {"lstm": False, "memory": {"on": False, "states": 64}, "sparse": None}
+    settings = Settings.parse({"evidences": Settings.only(["lstm", "memory", "sparse"], given)})
+    assert sorted(settings.evidences) == ["lstm", "memory", "sparse"]
+    assert settings.evidences["memory"]["states"] == 64
+
+
 def test_nothing_given_gives_the_defaults():
     assert Settings.parse({}) == Settings()
     assert tuple(Settings().evidences) == tuple(name for name in REGISTRY if name in DEFAULT_ON)

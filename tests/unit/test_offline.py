@@ -325,6 +325,47 @@ def test_wrong_usage_is_told_and_exits_with_two(tmp_path, capsys, monkeypatch, a
     assert capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [["--budget", "1e9"], ["--detectors", "level,none"], ["--interval", "1e9"], ["--warmup", "100000000"]],
+)
+def test_a_wrong_option_is_not_put_down_to_the_configuration(tmp_path, capsys, wrong):
+    (tmp_path / "detectors.yml").write_text("budget: 1\nevidences: {level: true}\n")
+    source = write(tmp_path / "one.csv", values())
+    try:
+        status = offline.main([*wrong, "--config", str(tmp_path / "detectors.yml"), "-o", str(tmp_path), str(source)])
+    except SystemExit as left:
+        status = left.code
+    error = capsys.readouterr().err
+    assert status == 2
+    assert "detectors.yml" not in error and error.count("\n") == 1
+
+
+def test_the_warm_up_is_of_rows_however_short_they_are(tmp_path):
+    source = write(tmp_path / "one.csv", values())
+    assert offline.main(["--warmup", "40", "--interval", "0.5", "-o", str(tmp_path / "out"), str(source)]) == 0
+    scores = [float(row["score"]) for row in rows_of(tmp_path / "out" / "one.csv")]
+    assert not any(scores[:40]) and any(scores[40:60])
+
+
+def test_an_evidence_that_is_asked_for_and_lacks_its_library_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("osdetectord.detection.evidences.lstm.Lstm.absent", classmethod(lambda cls: "no torch"))
+    source = write(tmp_path / "one.csv", values())
+    assert offline.main(["--detectors", "level,lstm", "-o", str(tmp_path / "out"), str(source)]) == 1
+    assert capsys.readouterr().err == "osdctl detect: lstm cannot take part: no torch\n"
+
+
+@pytest.mark.parametrize(("raised", "status", "said"), [(KeyboardInterrupt, 130, ""), (MemoryError, 1, "memory")])
+def test_what_ends_it_leaves_no_traceback(tmp_path, capsys, monkeypatch, raised, status, said):
+    def decompress(_):
+        raise raised
+
+    monkeypatch.setattr(offline.gzip, "decompress", decompress)
+    source = write(tmp_path / "one.csv.gz", values())
+    assert offline.main(["-o", str(tmp_path / "out"), str(source)]) == status
+    assert said in capsys.readouterr().err
+
+
 def test_a_missing_file_fails_in_one_line(tmp_path, capsys):
     assert offline.main(["-o", str(tmp_path / "out"), str(tmp_path / "none.csv")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
