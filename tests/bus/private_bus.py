@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -85,7 +86,12 @@ class PrivateBus:
             ["dbus-daemon", f"--config-file={self._config}", "--nofork", "--nopidfile", "--nosyslog"],
             stderr=subprocess.DEVNULL,
         )
-        wait_until(self.socket.exists)
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        # the file is there a moment before anybody listens
+        with socket.socket(socket.AF_UNIX) as caller:
+            return caller.connect_ex(str(self.socket)) == 0
 
     def stop(self) -> None:
         if self._daemon is not None:
