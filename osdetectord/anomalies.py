@@ -65,6 +65,8 @@ class Anomalies:
         self._episodes: dict[int, int] = {}
         """The detector's number of an episode, by ours, while the same detector lives."""
         self._next = history.last_anomaly() + 1
+        self._unsaid: set[int] = set()
+        """Open anomalies that began while their target was muted, by our number: nothing more is said of them."""
         self._due: dict[int, None] = {}
         """Anomalies that opened or closed since their evidence was completed."""
         self._wake = asyncio.Event()
@@ -106,12 +108,15 @@ class Anomalies:
             self._next += 1
             muted = wall.now_us() < target.muted_until_us
             self._history.put_anomaly(view)
-            if not muted:
+            if muted:
+                self._unsaid.add(view.number)
+            else:
                 self._tell(record.opened(view))
                 self._listener.anomaly_opened(view)
             self._begin_evidence(view, member.series, expected)
             if episode.kind is EpisodeKind.NEW_NORMAL:
                 self._history.put_anomaly(replace(view, state="closed", closed_us=view.opened_us))
+                self._unsaid.discard(view.number)
                 return
             self._open[episode.number] = (view, episode.series)
             self._episodes[view.number] = episode.number
@@ -119,7 +124,8 @@ class Anomalies:
         view = self._view(episode, member, target, known[0].number)
         self._open[episode.number] = (view, episode.series)
         self._history.put_anomaly(view)
-        self._listener.anomaly_updated(view)
+        if view.number not in self._unsaid:
+            self._listener.anomaly_updated(view)
 
     def ended(self, series: int, why: str) -> None:
         """Close what is open of a process that ended or is watched no more."""
@@ -169,8 +175,10 @@ class Anomalies:
         self._open.pop(number, None)
         view = replace(view, state="closed", closed_us=view.closed_us or wall.now_us())
         self._history.put_anomaly(view)
-        self._tell(record.closed(view, why))
-        self._listener.anomaly_closed(view)
+        if view.number not in self._unsaid:
+            self._tell(record.closed(view, why))
+            self._listener.anomaly_closed(view)
+        self._unsaid.discard(view.number)
         self._complete_soon(view.number)
 
     def _begin_evidence(self, view: AnomalyView, series: int, expected: Expected | None) -> None:

@@ -125,6 +125,12 @@ def test_a_muted_target_is_recorded_and_not_told(all_of_it):
     target.muted_until_us = wall.now_us() + 60_000_000
     say()
     assert records == [] and heard.calls == [] and anomalies.get(1).state == "open"
+    say(phase=Phase.UPDATED)
+    target.muted_until_us = 0
+    say(phase=Phase.CLOSED)
+    assert records == [] and heard.calls == [] and anomalies.get(1).state == "closed"
+    say()
+    assert len(records) == 1 and anomalies.get(2).state == "open"
 
 
 def test_the_users_word_is_kept_and_reaches_the_detector_by_its_own_number(all_of_it):
