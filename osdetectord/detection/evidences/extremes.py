@@ -51,6 +51,7 @@ class Extremes(Periodic):
         self.declare("filled", (), np.int64)
         self.declare("rows", (), np.int64)
         self.declare("normal", (), np.int64)
+        self._asked: tuple[Rows, Floats, NDArray[np.int32]] | None = None
 
     def fit(self, past: Past) -> Floats:
         """Learn; no row breaks a record that it set itself."""
@@ -81,22 +82,27 @@ class Extremes(Periodic):
             place[proven] = np.abs(self._away(rows.pick(proven)))
         return np.stack([change, place], axis=1)
 
-    def _ago(self, rows: Rows, now: Floats) -> NDArray[np.int32]:
-        """Return shape ``(K, 2, M)``, how many rows ago each record was broken."""
-        young = 1.0 + YOUNG / (1.0 + self["rows"][rows.slots] / GROWN_ROWS)
-        broken = now > self["record"][rows.slots] * young[:, None, None] + self._least
-        return np.asarray(np.where(broken, 0, self["ago"][rows.slots] + 1), np.int32)
+    def _looked(self, rows: Rows) -> tuple[Floats, NDArray[np.int32]]:
+        """Return what may be a record, and how many rows ago each was broken, both of shape ``(K, 2, M)``; asked for
+        to score and to update."""
+        if self._asked is None or self._asked[0] is not rows:
+            now = self._now(rows)
+            young = 1.0 + YOUNG / (1.0 + self["rows"][rows.slots] / GROWN_ROWS)
+            broken = now > self["record"][rows.slots] * young[:, None, None] + self._least
+            self._asked = (rows, now, np.where(broken, 0, self["ago"][rows.slots] + 1).astype(np.int32))
+        return self._asked[1], self._asked[2]
 
     def _lately(self, rows: Rows) -> Bools:
-        return np.asarray(self._ago(rows, self._now(rows)) < self._window)
+        return np.asarray(self._looked(rows)[1] < self._window)
 
     def score(self, rows: Rows) -> Floats:
         share = self._lately(rows).sum(axis=(1, 2)) / (2.0 * self["live"][rows.slots])
         return np.asarray(np.exp(np.minimum(share / SHARE, MOST)))
 
     def update(self, rows: Rows, rate: Floats) -> None:
-        slots, now = rows.slots, self._now(rows)
-        self["ago"][slots] = np.minimum(self._ago(rows, now), LONG_AGO)
+        slots, (now, ago) = rows.slots, self._looked(rows)
+        self._asked = None
+        self["ago"][slots] = np.minimum(ago, LONG_AGO)
         normal = rate >= LEARN_AT
         self["coming"][slots] = np.where(normal[:, None, None], np.maximum(self["coming"][slots], now), 0.0)
         self["normal"][slots] = np.where(normal, self["normal"][slots] + 1, 0)
