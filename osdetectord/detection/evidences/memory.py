@@ -28,7 +28,9 @@ EXCUSED = 0.25
 """A brief state excuses where it is nearer than half the distance to the rest."""
 BRIEF_STATES = 64
 """Such states have a part of the memory for themselves, or else the daily routine would push them out."""
-NOTHING, ROUTINE, BRIEF = 0, 1, 2
+NOTHING, ROUTINE, BRIEF, KNOWN = 0, 1, 2, 3
+"""What a waiting state will be remembered as.  One that a brief state excused is known: as long as it is brief it has
+its place already, and it must not become routine, or else a fault that came back would excuse itself for ever."""
 
 
 class Memory(Evidence):
@@ -70,7 +72,7 @@ class Memory(Evidence):
         self["smooth"][past.slots] = smooth[:, -1]
         self["live"][past.slots] = past.live()
         for t in range(len(past)):
-            self._remember(past.slots, smooth[:, t], np.ones(len(past.slots), bool))
+            self._remember(past.slots, smooth[:, t], np.full(len(past.slots), ROUTINE))
 
     def _smoothed(self, rows: Rows) -> Floats:
         smooth = np.where(rows.fresh[:, None], rows.z, self["smooth"][rows.slots])
@@ -112,11 +114,12 @@ class Memory(Evidence):
         self._asked = None
         smooth = self._smoothed(rows)
         self["smooth"][rows.slots] = smooth
-        self._remember(rows.slots, smooth, rate >= LEARN_AT)
+        self._remember(rows.slots, smooth, np.where(excused, KNOWN, np.where(rate >= LEARN_AT, ROUTINE, NOTHING)))
 
-    def _remember(self, slots: Slots, smooth: Floats, good: NDArray[np.bool_]) -> None:
-        """Let the oldest waiting state become memory, and this one wait."""
+    def _remember(self, slots: Slots, smooth: Floats, now: NDArray[np.int_]) -> None:
+        """Let the oldest waiting state become memory, and this one wait, to be remembered as what it is ``now``."""
         waiting, worth, waited = self["waiting"], self["worth"], self["waited"][slots]
+        good = now == ROUTINE
         self._end_excursions(slots, good)
         place = waited % self._lag
         due = (waited >= self._lag) & good
@@ -125,7 +128,7 @@ class Memory(Evidence):
         brief = due & (worth[slots, place] == BRIEF)
         self._insert_brief(slots[brief], waiting[slots[brief], place[brief]])
         waiting[slots, place] = pack(smooth, CLIP)
-        worth[slots, place] = np.where(good, ROUTINE, NOTHING)
+        worth[slots, place] = now
         self["waited"][slots] += 1
 
     def _end_excursions(self, slots: Slots, good: NDArray[np.bool_]) -> None:
