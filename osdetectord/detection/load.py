@@ -37,6 +37,7 @@ class Load(SlotArrays):
         self.declare("slope", (metrics,))
         self.declare("carries", (metrics,), np.bool_)
         self.declare("high")
+        self.declare("most")
         self.declare("low")
         self.declare("floor")
 
@@ -76,7 +77,7 @@ class Load(SlotArrays):
         share = (slope * slope) * variance / np.maximum(deviation * deviation, 1e-12)
         self["slope"][slot] = slope * np.clip(share, 0.0, 1.0)
         self["carries"][slot] = group
-        self["high"][slot] = np.quantile(load, 0.95)
+        self["high"][slot] = self["most"][slot] = np.quantile(load, 0.95)
         self["low"][slot] = self["floor"][slot] = np.quantile(load, 0.05)
 
     def of(self, slots: Slots, z: Floats) -> Floats:
@@ -98,15 +99,18 @@ class Load(SlotArrays):
         return np.minimum(load, self["high"][slots])
 
     def explained(self, slots: Slots, load: Floats) -> Floats:
-        """Return shape ``(K, M)``, the deviations that a load outside any seen explains: above it, up to a few times
-        as much; below it, as far as the load has gone down slowly."""
-        low, beyond = self["low"][slots], np.maximum(load - self["high"][slots], 0.0)
-        above = np.clip(EXPLAINS - FADES * (beyond - EXPLAINS), 0.0, beyond)
+        """Return shape ``(K, M)``, the deviations that a load outside what was learnt explains: above it, all that
+        was seen since and up to a few times as much; below it, as far as the load has gone down slowly."""
+        high, most, low = self["high"][slots], self["most"][slots], self["low"][slots]
+        beyond = np.maximum(load - most, 0.0)
+        above = np.clip(load - high, 0.0, most - high) + np.clip(EXPLAINS - FADES * (beyond - EXPLAINS), 0.0, beyond)
         outside = above + np.clip(load - low, self["floor"][slots] - low, 0.0)
         return np.asarray(np.nan_to_num(outside)[:, None] * self["slope"][slots])
 
-    def follow(self, slots: Slots, load: Floats) -> None:
-        """Let the floor go down with the load, slowly: clients that go home are not clients that are cut off."""
+    def follow(self, slots: Slots, load: Floats, rate: Floats) -> None:
+        """Let the most that was seen grow with the load, at ``rate``, and the floor go down with it, slowly: clients
+        that go home are not clients that are cut off."""
+        self["most"][slots] += rate * np.nan_to_num(np.clip(load - self["most"][slots], 0.0, 1.0))
         below = load - self["floor"][slots]
         slowly: Bools = below > -STEP
         self["floor"][slots] += np.where(slowly, np.clip(below, -self._speed, 0.0), 0.0)

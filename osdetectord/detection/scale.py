@@ -148,7 +148,7 @@ class Scale(SlotArrays):
         far = self._far(slots, x)
         self["recent"][slots] += RECENT * (far - self["recent"][slots])
         away, load = self._weigh(slots, x)
-        self._load.follow(slots, load)
+        self._load.follow(slots, load, rate)
         baseline = self["baseline"]
         baseline[slots] += rate[:, None] * np.clip(away - baseline[slots], -1.0, 1.0)
         block = self["rows"][slots] // BLOCK_ROWS % BLOCKS

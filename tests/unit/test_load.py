@@ -13,6 +13,7 @@ from osdetectord.detection.load import EXPLAINS, Load
 SLOT = np.array([0])
 ROWS, METRICS = 241, 11
 HALF = np.log(2.0)
+RATE = np.array([5e-3])
 
 
 def waves(rows: int, seed: int = 3) -> np.ndarray:
@@ -63,13 +64,28 @@ def test_a_load_of_twice_the_most_is_explained_and_one_of_ten_times_is_not():
     assert load.explained(SLOT, at_most + EXPLAINS)[0, 0] == pytest.approx(EXPLAINS * load["slope"][0, 0])
 
 
+def test_a_rush_that_came_before_is_explained_and_what_it_left_alone_is_not():
+    load, _ = loaded()
+    rush = load["high"] + np.log(6.0)
+    first = load.explained(SLOT, rush)[0, 0]
+    for _ in range(7):
+        for _ in range(30):
+            load.follow(SLOT, rush, RATE)
+        for _ in range(300):
+            load.follow(SLOT, load["high"] - 0.5, RATE)
+    again, more = (load.explained(SLOT, at)[0, 0] for at in (rush, rush + np.log(10.0)))
+    assert again > 1.5 * first
+    assert again == pytest.approx((rush - load["high"])[0] * load["slope"][0, 0])
+    assert more == pytest.approx((load["most"] - load["high"])[0] * load["slope"][0, 0])
+
+
 def test_a_load_that_goes_down_slowly_is_expected_to_be_low_and_one_that_falls_is_not():
     load, _ = loaded()
     low = load["low"].copy()
-    load.follow(SLOT, low - 2.0)
+    load.follow(SLOT, low - 2.0, RATE)
     assert load.explained(SLOT, low - 1.0)[0, 0] == 0.0
     for row in range(101):
-        load.follow(SLOT, low - 0.01 * row)
+        load.follow(SLOT, low - 0.01 * row, RATE)
     assert load.explained(SLOT, low - 1.0)[0, 0] == pytest.approx(-load["slope"][0, 0], rel=0.05)
 
 
