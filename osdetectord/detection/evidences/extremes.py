@@ -117,4 +117,4 @@ class Extremes(Periodic):
         super().update(rows, rate)
 
     def blame(self, rows: Rows) -> Floats:
-        return np.asarray(self._lately(rows).sum(axis=1), np.float64)
+        return np.asarray(self._lately(rows).sum(axis=1) * np.abs(rows.z))
