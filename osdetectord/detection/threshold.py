@@ -14,6 +14,7 @@ SUSPECT = 0.8
 """Score from which learning is slowed already."""
 YOUNG, GROWN_ROWS = 0.5, 240.0
 """A process that is hardly known must be so much louder."""
+HOUR_S = 3600.0
 PRIOR_BLOCKS = 240.0
 """Blocks of its own that weigh as much as what is true of most processes: an hour, at one row a second."""
 LOW_START, HIGH_START = 0.25, 0.45
@@ -41,6 +42,9 @@ class Pace:
         (Page 1954, doi:10.1093/biomet/41.1-2.100).
     leave
         Rows below three quarters of the level before it ends.
+    settled
+        How much louder it must be when it has been known for an hour.  Until then most is new, and a process may cost
+        what it is given for a day; all that it does each hour has been seen when it is over.
     easiest
         A process's own tail moves its level only so far down.
     block
@@ -57,6 +61,7 @@ class Pace:
     drift: float
     enough: float
     leave: int
+    settled: float
     easiest: float
     block: int
     patience: int
@@ -64,10 +69,30 @@ class Pace:
 
 
 FAST = Pace(
-    level=3.0, loud=1.1, enter=2, drift=0.6, enough=2.5, leave=4, easiest=0.9, block=15, patience=90, accept=180
+    level=3.0,
+    loud=0.95,
+    enter=3,
+    drift=0.6,
+    enough=2.5,
+    leave=4,
+    settled=0.3,
+    easiest=0.9,
+    block=15,
+    patience=90,
+    accept=180,
 )
 SLOW = Pace(
-    level=2.6, loud=1.0, enter=3, drift=1.0, enough=np.inf, leave=6, easiest=1.0, block=12, patience=90, accept=288
+    level=2.6,
+    loud=1.0,
+    enter=3,
+    drift=1.0,
+    enough=np.inf,
+    leave=6,
+    settled=0.0,
+    easiest=1.0,
+    block=12,
+    patience=90,
+    accept=288,
 )
 LEAVE_AT = 0.75
 MOST = 1.6
@@ -97,6 +122,7 @@ class Threshold(SlotArrays):
         super().__init__()
         self._pace = SLOW if interval_s >= SLOW_INTERVAL_S else FAST
         blocks_a_day = DAY_S / interval_s / self._pace.block
+        self._hour = HOUR_S / interval_s
         self._base = max(self._pace.easiest / 2.0, 1.0 - TAIL * float(np.log(budget)))
         # from the 90 % point, an exponential tail falls to one in blocks_a_day / budget after so many of its scales
         self._reach = max(0.0, float(np.log(0.1 * blocks_a_day / budget))) / float(np.log(5.0))
@@ -123,8 +149,9 @@ class Threshold(SlotArrays):
         level = np.clip(
             (1.0 - weight) * self._base + weight * own, self._pace.easiest * self._base, HARDEST * self._base
         )
-        young = 1.0 + YOUNG * np.maximum(0.0, 1.0 - self["age"][slots] / GROWN_ROWS)
-        return np.asarray(level * young)
+        age = self["age"][slots]
+        young = 1.0 + YOUNG * np.maximum(0.0, 1.0 - age / GROWN_ROWS)
+        return np.asarray(level * young * (1.0 + self._pace.settled * np.minimum(age / self._hour, 1.0)))
 
     def judge(self, slots: Slots, combined: Floats, telling: Floats, held: Bools) -> tuple[Floats, Floats, Bools]:
         """Return score (1 is the alarm level), p-value and alarm.
