@@ -41,7 +41,7 @@ class Pace:
         ... or when what its scores exceed ``drift`` by has added up to ``enough``: weak evidence must persist
         (Page 1954, doi:10.1093/biomet/41.1-2.100).
     leave
-        Rows below three quarters of the level before it ends.
+        Rows below ``LEAVE_AT`` before it ends.
     settled
         How much louder it must be when it has been known for an hour.  Until then most is new, and a process may cost
         what it is given for a day; all that it does each hour has been seen when it is over.
@@ -72,10 +72,10 @@ FAST = Pace(
     level=3.0,
     loud=0.95,
     enter=3,
-    drift=0.6,
-    enough=2.5,
+    drift=0.5,
+    enough=3.1,
     leave=4,
-    settled=0.3,
+    settled=0.4,
     easiest=0.9,
     block=15,
     patience=90,
@@ -94,7 +94,8 @@ SLOW = Pace(
     patience=90,
     accept=288,
 )
-LEAVE_AT = 0.75
+LEAVE_AT = 0.65
+"""Share of the level below which an alarm ends, and none begins."""
 MOST = 1.6
 """A row adds no more than this score to the sum."""
 TWICE = 2.0
@@ -168,9 +169,11 @@ class Threshold(SlotArrays):
         hits = np.where(own > pace.loud, self["hits"][slots] + 1, np.maximum(self["hits"][slots] - 1, 0))
         total = np.clip(self["total"][slots] + np.minimum(own, MOST) - pace.drift, 0.0, TWICE * pace.enough)
         hits[held], total[held] = 0, 0.0
-        quiet = np.where(own < LEAVE_AT, self["quiet"][slots] + 1, 0)
+        below = own < LEAVE_AT
+        quiet = np.where(below, self["quiet"][slots] + 1, 0)
         alarm = self["alarm"][slots]
-        enter, leave = ~alarm & ((hits >= pace.enter) | (total >= pace.enough)), alarm & (quiet >= pace.leave)
+        enter = ~alarm & ~below & ((hits >= pace.enter) | (total >= pace.enough))
+        leave = alarm & (quiet >= pace.leave)
         alarm = (alarm | enter) & ~leave
         self["alarm"][slots] = alarm
         self["since"][slots] = np.where(alarm, self["since"][slots] + 1, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from osdetectord.detection.threshold import FAST, GROWN_ROWS, HOUR_S, Threshold
+from osdetectord.detection.threshold import FAST, GROWN_ROWS, HOUR_S, LEAVE_AT, Threshold
 
 SLOT = np.array([0])
 HELD = np.array([False])
@@ -41,7 +41,13 @@ def test_a_weak_one_must_last_longer():
 
 @pytest.mark.parametrize("rows", [100, 7200])
 def test_a_score_that_is_weaker_still_is_none(rows):
-    assert not any(judged(threshold(), [0.55] * rows))
+    assert not any(judged(threshold(), [0.48] * rows))
+
+
+def test_no_alarm_begins_with_a_score_at_which_it_would_end():
+    alarms = judged(threshold(), [LEAVE_AT - 0.03] * 60 + [LEAVE_AT + 0.05] * 10)
+    assert not any(alarms[:60])
+    assert all(alarms[61:])
 
 
 def test_an_alarm_ends_after_some_quiet_rows():
