@@ -73,7 +73,7 @@ FAST = Pace(
     loud=0.95,
     enter=3,
     drift=0.5,
-    enough=3.1,
+    enough=3.5,
     leave=4,
     settled=0.4,
     easiest=0.9,
@@ -96,7 +96,7 @@ SLOW = Pace(
 )
 LEAVE_AT = 0.65
 """Share of the level below which an alarm ends, and none begins."""
-MOST = 1.6
+MOST = 1.0
 """A row adds no more than this score to the sum."""
 TWICE = 2.0
 """The sum is bounded, so that it is forgotten as fast as it came."""
