@@ -165,7 +165,10 @@ class Episodes:
                 if episode.number == number:
                     catalogue = catalogues[series]
                     direction = signature(episode.direction)
-                    known = episode.known = catalogue.find(direction) or catalogue.note(direction)
+                    known = catalogue.find(direction)
+                    if known is None:
+                        # counted now, and so not when it ends
+                        known = episode.known = catalogue.note(direction)
         if known is None:
             return False
         known.word = 0 if useful is None else 1 if useful else -1
