@@ -113,7 +113,11 @@ class Session:
             return Engine(settings, groups[group], interval_s, state_dir)
 
         self._make = make
-        self._send(messages.ready(self._engine("").evidences))
+        evidences = self._engine("").evidences
+        if all(evidence.state != "on" for evidence in evidences):
+            lacking = ", ".join(f"{one.name} ({one.why})" for one in evidences if one.state == "absent")
+            logger.warning("nothing is judged: none of the evidences that are on can run here: %s", lacking)
+        self._send(messages.ready(evidences))
 
     def _engine(self, group: str) -> Engine:
         """Return the engine of a group; one that nobody needs is not made."""

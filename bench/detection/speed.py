@@ -84,6 +84,8 @@ def main() -> None:
     metrics = tuple(Metric(f"m{m}", "", Kind.GAUGE) for m in range(given.metrics))
     made, numbers = Made(given.processes, given.metrics), np.arange(given.processes, dtype=np.uint64)
     engine = Engine(settings, metrics, 1.0)
+    for number in numbers.tolist():
+        engine.add(number, str(number))
     empty = statm.rss_bytes(os.getpid())
 
     def step(t: int) -> float:

@@ -80,11 +80,12 @@ def hooks(daemon: Daemon, look: Look) -> str:
 
 
 def detectors(daemon: Daemon) -> str:
-    """Return which evidences take part, and why the others do not."""
+    """Return which evidences take part, and why the others do not; and that nothing is judged where none does."""
+    nothing = "nothing is judged; " if daemon.detectors and all(one.state != "on" for one in daemon.detectors) else ""
     groups: dict[tuple[str, str], list[str]] = {}
     for one in daemon.detectors:
         groups.setdefault((one.state, one.why), []).append(shown(one.name))
-    return "; ".join(
+    return nothing + "; ".join(
         f"{shown(state)}: {', '.join(names)}" + (f" ({shown(why)})" if why else "")
         for (state, why), names in groups.items()
     )

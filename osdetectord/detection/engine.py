@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,8 @@ class Engine:
         Seconds between frames.
     state_dir
         Where learnt state is kept over restarts; none keeps it in memory only.
+
+    Where none of the evidences that are on can run here, nothing is ever learnt or judged.
     """
 
     def __init__(
@@ -156,7 +159,7 @@ class Engine:
             self._keep(series)
 
     def step(self, frame: Frame) -> Verdict:
-        """Take one row of samples and say what it means.
+        """Take one row of samples and say what it means for the series that are watched.
 
         Raises
         ------
@@ -165,9 +168,10 @@ class Engine:
         """
         if frame.metrics != self._metrics:
             raise ShapeError(f"frame has other metrics than the engine: {len(frame.metrics)}, {len(self._metrics)}")
-        for number in frame.series.tolist():
-            if number not in self._slot_of:
-                self.add(number, str(number))
+        watched = [number in self._slot_of for number in frame.series.tolist()]
+        if not all(watched):
+            # a row that waited while its series was removed
+            frame = replace(frame, series=frame.series[watched], values=frame.values[watched])
         slots = np.fromiter(map(self._slot_of.__getitem__, frame.series.tolist()), np.intp, len(frame.series))
         life, count = self._life, len(slots)
         known = np.isfinite(frame.values)
@@ -190,7 +194,8 @@ class Engine:
             episodes = self._narrate(frame, np.flatnonzero(ready), rows, score, p_value, alarm, u, low, high)
         quiet = here & (~ready | ~self._threshold.suspicious(slots, score))
         self._threshold.grow(slots[here & ~ready])
-        self._learn(slots[quiet], x[quiet])
+        if self._evidences:
+            self._learn(slots[quiet], x[quiet])
         # one that waits for its turn to learn has seen more than it needs
         progress = np.where(life["ready"][slots], 1.0, np.minimum(life["seen"][slots] / self._warmup, 1.0))
         return Verdict(frame.series, score, p_value, progress, alarm, low, high, tuple(episodes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from osdetectord.anomaly import EpisodeKind, Phase
 from osdetectord.detection.engine import Engine
+from osdetectord.detection.evidences.lstm import Lstm
 from osdetectord.detection.settings import Settings
 from osdetectord.errors import ShapeError
 from osdetectord.metric import Kind, Metric
@@ -26,6 +28,13 @@ def normal(rows: int, seed: int = 1, width: int = WIDTH) -> np.ndarray:
     load = 0.3 * np.sin(np.arange(rows) * 2 * np.pi / 97) + np.cumsum(rng.normal(0, 0.01, rows)) * 0.2
     size = rng.uniform(5, 5000, width)
     return size * np.exp(load[:, None] + rng.normal(0, 0.05, (rows, width)))
+
+
+def engine_of(series: Iterable[int], metrics: tuple[Metric, ...] = METRICS) -> Engine:
+    engine = Engine(Settings(), metrics, 1.0)
+    for number in series:
+        engine.add(number, f"unit:{number}.service")
+    return engine
 
 
 class Watched:
@@ -127,7 +136,7 @@ def test_a_series_is_judged_alike_whoever_else_is_watched():
     values = with_fault(normal(191), 151, 20, 6.0)
     alone = Watched()
     alone.feed(values)
-    engine = Engine(Settings(), METRICS, 1.0)
+    engine = engine_of(range(4))
     others = [normal(191, seed=s) for s in (3, 5, 7)]
     for t in range(191):
         rows = np.stack([others[0][t], others[1][t], values[t], others[2][t]])
@@ -230,7 +239,8 @@ def test_what_is_off_says_whether_the_settings_switched_it_off():
 
 
 def test_processes_that_start_at_once_take_turns_to_learn_and_none_is_more_than_ready():
-    engine, count = Engine(Settings(), METRICS, 1.0), 37
+    count = 37
+    engine = engine_of(range(count))
     rows = np.stack([normal(64, seed) for seed in range(count)], axis=1)
     numbers = np.arange(count, dtype=np.uint64)
     progress = [engine.step(Frame((t + 1) * SECOND, 1.0, numbers, METRICS, row)).progress for t, row in enumerate(rows)]
@@ -242,7 +252,7 @@ def test_nobody_is_expected_to_spend_more_than_all_time_of_all_threads():
     metrics = (Metric("syscalls.poll_time", "s", Kind.COUNTER), Metric("process.threads", "threads", Kind.GAUGE))
     rng = np.random.default_rng(3)
     for threads in (1.0, 3.0):
-        engine = Engine(Settings(), metrics, 1.0)
+        engine = engine_of([1], metrics)
         for t in range(120):
             row = np.array([[threads * rng.uniform(0.9, 1.1), threads]])
             verdict = engine.step(Frame((t + 1) * 10**9, 1.0, np.ones(1, np.uint64), metrics, row))
@@ -257,6 +267,21 @@ def test_a_mark_that_is_taken_back_changes_nothing():
     watched.engine.mark(first[0].number, None)
     again = watched.feed(values[240:])
     assert [e.kind for e in again if e.phase is Phase.OPENED] == [EpisodeKind.RECURRENCE]
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_an_episode_is_counted_once_whether_or_not_it_is_marked_while_it_is_open(marked):
+    values = np.concatenate([twice(), twice()[181:]])
+    watched = Watched()
+    counts = []
+    for row in values:
+        for episode in watched.feed(row[None]):
+            if marked and episode.phase is Phase.OPENED:
+                watched.engine.mark(episode.number, True)
+            if episode.phase is Phase.OPENED:
+                counts.append(episode.recurrence)
+    assert counts == list(range(len(counts)))
+    assert len(counts) >= 3
 
 
 def test_a_mark_outlives_the_detector(tmp_path):
@@ -300,8 +325,31 @@ def test_a_removed_series_leaves_its_place_clean():
     assert verdict.progress[0] == pytest.approx(1 / 60)
 
 
+def test_a_row_that_comes_after_its_series_was_removed_brings_nothing_back(tmp_path):
+    values = normal(63)
+    watched = Watched(state_dir=tmp_path)
+    watched.engine.add(8, "unit:b.service")
+    for t, row in enumerate(values):
+        if t == 61:
+            watched.engine.remove(7)
+        frame = Frame((t + 1) * SECOND, 1.0, np.array([7, 8], np.uint64), METRICS, np.stack([row, row]))
+        verdict = watched.engine.step(frame)
+        assert verdict.series.tolist() == ([7, 8] if t < 61 else [8])
+        assert verdict.progress[-1] == min(1.0, (t + 1) / 60)
+    watched.engine.save()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_nothing_is_judged_where_no_evidence_can_be_had(monkeypatch):
+    monkeypatch.setattr(Lstm, "absent", classmethod(lambda cls: "no torch"))
+    watched = Watched(Settings.parse({"evidences": Settings.only(["lstm"], {})}))
+    assert watched.feed(with_fault(normal(141), 101, 20, 6.0)) == []
+    assert [state.why for state in watched.engine.evidences if state.name == "lstm"] == ["no torch"]
+    assert all(verdict.progress[0] == verdict.score[0] == 0.0 for verdict in watched.verdicts)
+
+
 def test_processes_that_left_give_their_room_back():
-    engine = Engine(Settings(), METRICS, 1.0)
+    engine = engine_of(range(997))
     values = normal(3)
     for t, count in enumerate((997, 997, 3)):
         for number in range(count, 997):
@@ -309,6 +357,7 @@ def test_processes_that_left_give_their_room_back():
         rows = np.repeat(values[t : t + 1], count, axis=0)
         engine.step(Frame((t + 1) * SECOND, 1.0, np.arange(count, dtype=np.uint64), METRICS, rows))
     assert all(len(array) < 200 for part in engine._parts() for array in part._arrays.values())
+    engine.add(2000, "unit:late.service")
     verdict = engine.step(Frame(4 * SECOND, 1.0, np.array([1, 2000], np.uint64), METRICS, values[:2]))
     assert verdict.progress.tolist() == [4 / 60, 1 / 60]
 
@@ -369,6 +418,7 @@ def test_what_was_learnt_without_extreme_values_is_learnt_anew_with_them(tmp_pat
 @pytest.mark.parametrize("interval_s", [2.0, 300.0])
 def test_thirty_rows_are_past_enough_where_rows_are_far_apart(interval_s):
     engine, values = Engine(Settings(), METRICS, interval_s), normal(41)
+    engine.add(7, "unit:a.service")
     for t, row in enumerate(values):
         time_ns = round((t + 1) * interval_s * SECOND)
         verdict = engine.step(Frame(time_ns, interval_s, np.array([7], np.uint64), METRICS, row[None]))

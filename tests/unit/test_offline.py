@@ -45,6 +45,7 @@ def test_it_answers_as_the_engine_does_online(tmp_path):
     rows = rows_of(tmp_path / "out" / "one.csv")
     metrics = tuple(Metric(name, "", Kind.GAUGE) for name in "abcde")
     engine = Engine(Settings.parse({"warmup_s": WARMUP}), metrics, 1.0)
+    engine.add(0, "one")
     for t, row in enumerate(values()):
         verdict = engine.step(Frame((t + 1) * 10**9, 1.0, np.zeros(1, np.uint64), metrics, row[None]))
         assert float(rows[t]["score"]) == pytest.approx(verdict.score[0], rel=1e-8, abs=1e-9)
@@ -61,6 +62,7 @@ def test_the_threshold_of_the_configuration_counts_as_it_does_online(tmp_path, t
     rows = rows_of(tmp_path / "out" / "one.csv")
     metrics = tuple(Metric(name, "", Kind.GAUGE) for name in "abcde")
     engine = Engine(Settings(threshold=threshold, warmup_s=WARMUP, budget=50.0), metrics, 1.0)
+    engine.add(0, "one")
     for t, row in enumerate(long):
         verdict = engine.step(Frame((t + 1) * 10**9, 1.0, np.zeros(1, np.uint64), metrics, row[None]))
         assert float(rows[t]["score"]) == pytest.approx(verdict.score[0], rel=1e-8, abs=1e-9)
@@ -87,6 +89,7 @@ def test_the_daemons_own_worker_and_detection_over_files_agree(tmp_path):
 
     async def online():
         client = WorkerClient(None, str(tmp_path), Setup({"": metrics}, 1.0, {}), Listener())
+        client.add(7, "one")
         task = asyncio.ensure_future(client.run())
         await asyncio.wait_for(ready.wait(), 20)
         said = []

@@ -62,6 +62,7 @@ def test_a_real_worker_answers_each_frame_and_is_started_again_when_killed(tmp_p
         heard = Heard()
         client = WorkerClient(None, str(tmp_path), SETUP, heard)
         client.add(3, "redis")
+        client.add(5, "nginx")
         task = await connected(client, heard)
         assert any(evidence.state == "on" for evidence in heard.ready[0])
         for at in range(1, 8):
