@@ -7,12 +7,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from osdetectord.detection.change import Change
 from osdetectord.detection.evidence import Options, Past, Rows, Setup
 from osdetectord.detection.periodic import SMOOTHING, Periodic
 from osdetectord.detection.slots import Bools, Floats
 from osdetectord.detection.smoothing import ewma
 
-LAG = 3
 SHARE = 0.1
 """Share of the metrics that makes a score of e."""
 LEAST, LEAST_SLOW = 2.5, 0.25
@@ -47,8 +47,7 @@ class Extremes(Periodic):
         self.declare("record", (2, setup.metrics))
         self.declare("coming", (2, setup.metrics))
         self.declare("ago", (2, setup.metrics), np.int32, LONG_AGO)
-        self.declare("recent", (LAG, setup.metrics))
-        self.declare("filled", (), np.int64)
+        self._change = Change(self, setup.metrics)
         self.declare("rows", (), np.int64)
         self.declare("normal", (), np.int64)
         self._asked: tuple[Rows, Floats, NDArray[np.int32]] | None = None
@@ -60,27 +59,21 @@ class Extremes(Periodic):
 
     def learn(self, past: Past) -> None:
         self.clear(past.slots)
-        self["record"][past.slots, CHANGE] = np.abs(past.z[:, LAG:] - past.z[:, :-LAG]).max(axis=1)
+        self["record"][past.slots, CHANGE] = self._change.past(past).max(axis=1)
         self["record"][past.slots, PLACE] = np.abs(ewma(past.z, SMOOTHING)).max(axis=1)
         super().learn(past)
-        self["recent"][past.slots] = past.z[:, -LAG:]
-        self["filled"][past.slots] = LAG
+        self._change.learn(past)
         self["rows"][past.slots] = len(past)
 
     def _learn_away(self, slot: int, away: Floats) -> None:
         self["record"][slot, PLACE] = np.abs(away).max(axis=0)
 
-    def _filled(self, rows: Rows) -> Floats:
-        return np.where(rows.fresh, 0, self["filled"][rows.slots])
-
     def _now(self, rows: Rows) -> Floats:
         """Return shape ``(K, 2, M)``, what may be a record."""
-        change = np.abs(rows.z - self["recent"][rows.slots, 0])
-        change[self._filled(rows) < LAG] = 0.0
         place, proven = np.abs(self._smoothed(rows)), self._proven(rows)
         if proven.any():
             place[proven] = np.abs(self._away(rows.pick(proven)))
-        return np.stack([change, place], axis=1)
+        return np.stack([self._change.now(rows), place], axis=1)
 
     def _looked(self, rows: Rows) -> tuple[Floats, NDArray[np.int32]]:
         """Return what may be a record, and how many rows ago each was broken, both of shape ``(K, 2, M)``; asked for
@@ -109,11 +102,8 @@ class Extremes(Periodic):
         stands = slots[self["normal"][slots] >= BLOCK_ROWS]
         self["record"][stands] = np.maximum(self["record"][stands], self["coming"][stands])
         self["coming"][stands], self["normal"][stands] = 0.0, 0
-        self["filled"][slots] = np.minimum(self._filled(rows) + 1, LAG)
         self["rows"][slots] += 1
-        recent = self["recent"]
-        recent[slots, :-1] = recent[slots, 1:]
-        recent[slots, -1] = rows.z
+        self._change.update(rows)
         super().update(rows, rate)
 
     def blame(self, rows: Rows) -> Floats:

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from osdetectord.detection.change import LAG, Change
 from osdetectord.detection.evidence import Evidence, Options, Past, Rows, Setup
 from osdetectord.detection.scale import NORMAL_CONSISTENCY
 from osdetectord.detection.slots import Floats
 
-LAG = 3
 LEAST_SPREAD = 0.3
 MOST = 20.0
 
@@ -24,8 +24,7 @@ class Innovation(Evidence):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.declare("recent", (LAG, setup.metrics))
-        self.declare("filled", (), np.int64)
+        self._change = Change(self, setup.metrics)
         self.declare("spread", (setup.metrics,), fill=1.0)
         self.declare("smooth")
         self.declare("live", fill=1.0)
@@ -33,38 +32,29 @@ class Innovation(Evidence):
         self._asked: tuple[Rows, Floats] | None = None
 
     def learn(self, past: Past) -> None:
-        change = (past.z[:, LAG:] - past.z[:, :-LAG]) / LAG
-        spread = np.maximum(NORMAL_CONSISTENCY * np.median(np.abs(change), axis=1), LEAST_SPREAD)
+        change = self._change.past(past) / LAG
+        spread = np.maximum(NORMAL_CONSISTENCY * np.median(change, axis=1), LEAST_SPREAD)
         live = past.live()
-        energy = np.clip(np.abs(change) / spread[:, None], 0.0, MOST).sum(axis=2) / live[:, None]
+        energy = np.clip(change / spread[:, None], 0.0, MOST).sum(axis=2) / live[:, None]
         smooth = energy[:, 0]
         for t in range(1, energy.shape[1]):
             smooth = smooth + self._alpha * (energy[:, t] - smooth)
         self["spread"][past.slots] = spread
         self["smooth"][past.slots] = smooth
         self["live"][past.slots] = live
-        self["recent"][past.slots] = past.z[:, -LAG:]
-        self["filled"][past.slots] = LAG
-
-    def _filled(self, rows: Rows) -> Floats:
-        return np.where(rows.fresh, 0, self["filled"][rows.slots])
+        self._change.learn(past)
 
     def score(self, rows: Rows) -> Floats:
         smooth = np.where(rows.fresh, 0.0, self["smooth"][rows.slots])
         energy = self.blame(rows).sum(axis=1) / self["live"][rows.slots]
-        score = np.where(self._filled(rows) >= LAG, smooth + self._alpha * (energy - smooth), smooth)
+        score = np.where(self._change.known(rows), smooth + self._alpha * (energy - smooth), smooth)
         self._asked = (rows, score)
         return score
 
     def update(self, rows: Rows, rate: Floats) -> None:
         asked, self._asked = self._asked, None
         self["smooth"][rows.slots] = asked[1] if asked is not None and asked[0] is rows else self.score(rows)
-        self["filled"][rows.slots] = np.minimum(self._filled(rows) + 1, LAG)
-        recent = self["recent"]
-        recent[rows.slots, :-1] = recent[rows.slots, 1:]
-        recent[rows.slots, -1] = rows.z
+        self._change.update(rows)
 
     def blame(self, rows: Rows) -> Floats:
-        change = np.abs(rows.z - self["recent"][rows.slots, 0]) / LAG / self["spread"][rows.slots]
-        known = self._filled(rows) >= LAG
-        return np.where(known[:, None], np.clip(change, 0.0, MOST), 0.0)
+        return np.asarray(np.clip(self._change.now(rows) / LAG / self["spread"][rows.slots], 0.0, MOST))
