@@ -34,6 +34,8 @@ WHOSE = ("PID", "SPID")
 NAMED = "COMM"
 LABEL = "label"
 ENDINGS = (".csv", ".csv.gz")
+RESULTS = (".csv", ".anomalies.csv")
+"""What is put behind a table's name for the files of its results."""
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 MOST_SIDE_BY_SIDE = 64
 MOST_QUOTED = 60
@@ -54,7 +56,7 @@ class Table:
     Parameters
     ----------
     name
-        The file's name up to its first dot, and the process where the file has several.
+        The file's name without ``.csv`` and ``.gz``, and the process where the file has several.
     times
         The time column as it was written, or the row's number.
     metrics
@@ -141,7 +143,7 @@ def _tables(path: Path, header: list[str], lines: Iterator[list[str]]) -> list[T
         values.setdefault(who, []).append([_number(path, number, header[i], row[i]) for i in columns])
     if not times:
         raise InputError(f"{path}: no row of a process")
-    name = path.name.split(".")[0]
+    name = _name(path)
     return [
         Table(
             f"{name}-{who}" if whose else name,
@@ -372,10 +374,14 @@ def files(arguments: Sequence[str]) -> list[Path]:
             found.append(path)
     names: dict[str, Path] = {}
     for path in found:
-        name = path.name.split(".")[0]
+        name = _name(path)
         if names.setdefault(name, path) is not path:
             raise InputError(f"{path}: would be written over {names[name]}, both are named {name}")
     return found
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".csv")
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -517,24 +523,28 @@ def _line(text: str) -> str:
 
 def _read_all(paths: Sequence[Path]) -> tuple[list[Table], bool]:
     """Return the tables of all files that are right, and whether one was not, which is told."""
-    tables: dict[str, Table] = {}
+    tables: list[Table] = []
+    taken = set[str]()
     bad = False
     for path in paths:
         try:
             for table in read(path):
-                if tables.setdefault(table.name, table) is not table:
-                    raise InputError(f"{path}: would be written over another file's {table.name}")
+                results = {table.name + ending for ending in RESULTS}
+                if taken & results:
+                    raise InputError(f"{path}: would be written over another file's {min(taken & results)}")
+                taken |= results
+                tables.append(table)
         except InputError as error:
             _complain(str(error))
             bad = True
-    return list(tables.values()), bad
+    return tables, bad
 
 
 def _spare(paths: Sequence[Path], tables: Sequence[Table], out: Path) -> None:
     """Raise :class:`InputError` if a result would be written over what was read."""
     given = {path.resolve(): path for path in paths}
     for table in tables:
-        for ending in (".csv", ".anomalies.csv"):
+        for ending in RESULTS:
             if path := given.get((out / f"{table.name}{ending}").resolve()):
                 raise InputError(f"{path}: a result would be written over it, -o must be another directory")
 

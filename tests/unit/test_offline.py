@@ -118,7 +118,7 @@ def test_no_row_is_judged_by_what_follows_it(tmp_path, cut):
 
 
 def test_the_fault_is_told_with_its_metrics(tmp_path):
-    source = write(tmp_path / "one.two.csv.gz", values())
+    source = write(tmp_path / "one.csv.gz", values())
     assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path), str(source)]) == 0
     rows = rows_of(tmp_path / "one.csv")
     assert len(rows) == ROWS
@@ -269,6 +269,22 @@ def test_results_that_cannot_be_written_are_one_line(tmp_path, capsys, place):
     assert offline.main(["-o", str(out), str(source)]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and str(out) in error
+
+
+def test_a_name_with_dots_is_kept_whole(tmp_path):
+    names = ("python3.11-1.csv", "python3.11-2.csv.gz")
+    sources = [str(write(tmp_path / name, values()[:30])) for name in names]
+    assert offline.main(["-o", str(tmp_path / "out"), *sources]) == 0
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert made == {f"python3.11-{n}{ending}" for n in (1, 2) for ending in (".csv", ".anomalies.csv")}
+
+
+@pytest.mark.parametrize("names", [("one.csv", "one.csv.gz"), ("one.csv", "one.anomalies.csv")])
+def test_two_files_whose_results_would_be_one_are_refused(tmp_path, capsys, names):
+    sources = [str(write(tmp_path / name, values()[:30])) for name in names]
+    assert offline.main(["-o", str(tmp_path / "out"), *sources]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"osdctl detect: {sources[1]}: would be written over ") and error.count("\n") == 1
 
 
 def test_only_the_files_of_a_directory_are_read_and_a_name_may_hold_anything(tmp_path, capsys):
