@@ -92,7 +92,7 @@ def read(path: Path) -> list[Table]:
     Raises
     ------
     InputError
-        If it is none; the message names file, row (the header is row 1), column and value.
+        If it is none; the message names file, row (the line in the file, the first is 1), column and value.
     """
     try:
         content = path.read_bytes()
@@ -109,12 +109,13 @@ def read(path: Path) -> list[Table]:
         header = next(lines, None)
         if not header:
             raise InputError(f"{path}: row 1: no header")
-        return _tables(path, [name.strip() for name in header], lines)
+        rows = ((lines.line_num, row) for row in lines if row)
+        return _tables(path, [name.strip() for name in header], rows)
     except csv.Error as error:
         raise InputError(f"{path}: row {lines.line_num}: {error}") from None
 
 
-def _tables(path: Path, header: list[str], lines: Iterator[list[str]]) -> list[Table]:
+def _tables(path: Path, header: list[str], rows: Iterator[tuple[int, list[str]]]) -> list[Table]:
     timed = header[0].lower() in TIMES
     whose = timed and len(header) > 1 and header[1] in WHOSE
     others = {0} if timed else set[int]()
@@ -129,9 +130,7 @@ def _tables(path: Path, header: list[str], lines: Iterator[list[str]]) -> list[T
             raise InputError(f"{path}: row 1, column {i + 1}: {_shown(name)} is not a name of its own")
     times: dict[str, list[str]] = {} if whose else {"": []}
     values: dict[str, list[list[float]]] = {} if whose else {"": []}
-    for number, row in enumerate(lines, start=2):
-        if not row:
-            continue
+    for number, row in rows:
         if timed and row[0] == "END":
             break
         if len(row) != len(header):
@@ -139,7 +138,8 @@ def _tables(path: Path, header: list[str], lines: Iterator[list[str]]) -> list[T
         who = row[1].strip() if whose else ""
         if whose and not (who.isascii() and who.isdecimal()):
             raise InputError(f"{path}: row {number}, column {header[1]}: {_shown(row[1])} is not the id of a process")
-        times.setdefault(who, []).append(row[0] if timed else str(number - 2))
+        before = times.setdefault(who, [])
+        before.append(row[0] if timed else str(len(before)))
         values.setdefault(who, []).append([_number(path, number, header[i], row[i]) for i in columns])
     if not times:
         raise InputError(f"{path}: no row of a process")

@@ -175,6 +175,8 @@ def test_a_label_changes_nothing_and_empty_fields_are_missing(tmp_path):
         ("a,b\n1," + 200_000 * "9" + "\n", "row 2: field larger than field limit"),
         ("\xff\xfea\x00", "cannot be read"),
         ("a,b\n1,2\n3,x\n", "row 3, column b: 'x' is not a number"),
+        ("a,b\n\n1,2\n\n3,x\n", "row 5, column b: 'x' is not a number"),
+        ('t,PID,COMM,a\n1,7,"new\nline",1\n2,7,"new\nline",x\n', "row 5, column a: 'x' is not a number"),
         ("a,b\n1,2\n3\n", "row 3: 1 fields, the header has 2"),
         ("\x00\xff", "cannot be read"),
         ('a,b\n"1,2\n', "row"),
@@ -419,6 +421,12 @@ def test_a_file_of_several_processes_is_judged_for_each_as_if_it_were_alone(tmp_
     assert offline.main([*arguments, str(tmp_path / "cpu.csv"), str(tmp_path / "alone.csv")]) == 0
     assert rows_of(tmp_path / "out" / "cpu-1009.csv") == rows_of(tmp_path / "out" / "alone.csv")
     assert len(rows_of(tmp_path / "out" / "cpu-1013.csv")) == ROWS
+
+
+def test_rows_without_a_time_are_numbered_without_the_blank_lines_between_them(tmp_path):
+    (tmp_path / "one.csv").write_text("a,b\n\n1,2\n\n\n3,4\n")
+    assert offline.main(["-o", str(tmp_path / "out"), str(tmp_path / "one.csv")]) == 0
+    assert [row["t"] for row in rows_of(tmp_path / "out" / "one.csv")] == ["0", "1"]
 
 
 @pytest.mark.parametrize("head", ["t", "T", "time", "TIME", "Time"])
