@@ -7,6 +7,8 @@ import csv
 import gzip
 import io
 import math
+import os
+import signal
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -36,7 +38,8 @@ LABEL = "label"
 ENDINGS = (".csv", ".csv.gz")
 RESULTS = (".csv", ".anomalies.csv")
 """What is put behind a table's name for the files of its results."""
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_INTERRUPTED, EXIT_PIPE_BROKEN = 128 + signal.SIGINT, 128 + signal.SIGPIPE
 MOST_SIDE_BY_SIDE = 64
 MOST_QUOTED = 60
 MOST_SHOWN = 4
@@ -467,7 +470,7 @@ def _within(least: float, most: float, kind: type[int] | type[float]) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; returns 0 done, 1 failed, 2 usage, 130 interrupted."""
+    """Run; returns 0 done, 1 failed, 2 usage, 130 interrupted, 141 where nobody reads what is said."""
     options = parser().parse_args(arguments)
     try:
         settings = settings_of(options)
@@ -487,7 +490,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 said.append(summary(outcome, table, options.out))
                 if options.plot and not undrawn:
                     plot(outcome, table, options.out / f"{table.name}.png")
-        print("\n".join(sorted(map(_line, said))))
+        _tell("\n".join(sorted(map(_line, said))))
         if undrawn:
             raise InputError("--plot needs matplotlib, which is not installed (Debian: python3-matplotlib)")
     except ConfigError as error:
@@ -496,6 +499,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OsdetectorError as error:
         _complain(str(error))
         return EXIT_FAILED
+    except BrokenPipeError:
+        return EXIT_PIPE_BROKEN
     except OSError as error:
         _complain(f"{error.filename or options.out}: {error.strerror}")
         return EXIT_FAILED
@@ -510,6 +515,17 @@ def _check_present(settings: Settings, asked: bool) -> None:
     if absent and (asked or len(absent) == len(settings.evidences)):
         name, why = next(iter(absent.items()))
         raise InputError(f"{name} cannot take part: {why}")
+
+
+def _tell(what: str) -> None:
+    try:
+        print(what, flush=True)
+    except OSError as error:
+        # what is left in the buffer would fail once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OsdetectorError(f"cannot write to standard output: {error.strerror}") from None
 
 
 def _complain(what: str) -> None:

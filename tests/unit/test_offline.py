@@ -6,6 +6,9 @@ import asyncio
 import csv
 import gzip
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from osdetectord.sample import Frame
 from osdetectord.verdict import Verdict
 from osdetectord.worker_client import Setup, WorkerClient
 
+ROOT = Path(__file__).parents[2]
 ROWS, WARMUP = 131, 60
 
 
@@ -287,6 +291,23 @@ def test_two_files_whose_results_would_be_one_are_refused(tmp_path, capsys, name
     assert offline.main(["-o", str(tmp_path / "out"), *sources]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"osdctl detect: {sources[1]}: would be written over ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        ("| true", 141, ""),
+        (">/dev/full", 1, "osdctl detect: cannot write to standard output: No space left on device\n"),
+        (">&-", 0, ""),
+    ],
+)
+def test_a_standard_output_that_takes_nothing_is_not_put_down_to_the_results(tmp_path, end, status, said):
+    source = write(tmp_path / "one.csv", values()[:30])
+    words = f"{sys.executable} -m osdetectord.offline -o {tmp_path / 'out'} {source} {end}; exit ${{PIPESTATUS[0]}}"
+    environ = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(["bash", "-c", words], cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, said)
+    assert len(rows_of(tmp_path / "out" / "one.csv")) == 30
 
 
 def test_only_the_files_of_a_directory_are_read_and_a_name_may_hold_anything(tmp_path, capsys):
