@@ -315,7 +315,7 @@ def figure(outcome: Outcome, table: Table) -> Any:
     axes[-1].set_xlabel(unit)
     half = 0.5 * float(np.median(np.diff(when))) if len(when) > 1 else 0.5
     for axis in axes:
-        for n, (first, last) in enumerate(_runs(outcome.alarm)):
+        for n, (first, last) in enumerate(runs(outcome.alarm)):
             label = None if n else "alarm"
             axis.axvspan(when[first] - half, when[last] + half, color="red", alpha=0.15, linewidth=0, label=label)
         axis.legend(loc="upper left", fontsize="small")
@@ -338,9 +338,9 @@ def _drawable(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.abs(values) < LARGEST_DRAWN, values, np.nan)
 
 
-def _runs(alarm: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return first and last row of each run of alarm."""
-    step = np.diff(np.concatenate([[0], alarm.astype(np.int8), [0]]))
+def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return first and last row, both inclusive, of each run of True."""
+    step = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
     return list(zip(np.flatnonzero(step == 1).tolist(), (np.flatnonzero(step == -1) - 1).tolist(), strict=True))
 
 
