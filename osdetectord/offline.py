@@ -40,6 +40,8 @@ RESULTS = (".csv", ".anomalies.csv")
 """What is put behind a table's name for the files of its results."""
 EXIT_FAILED, EXIT_USAGE = 1, 2
 EXIT_INTERRUPTED, EXIT_PIPE_BROKEN = 128 + signal.SIGINT, 128 + signal.SIGPIPE
+CALLED = "OSDCTL_CALLED"
+"""Set by ``./run`` where there is no osdctl but its own, to what one types instead."""
 MOST_SIDE_BY_SIDE = 64
 MOST_QUOTED = 60
 MOST_SHOWN = 4
@@ -414,7 +416,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end with status 2."""
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+        called = self.prog.replace("osdctl", os.environ.get(CALLED, "osdctl"), 1)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {called} --help\n")
 
 
 def parser() -> argparse.ArgumentParser:

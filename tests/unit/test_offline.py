@@ -364,6 +364,14 @@ def test_wrong_usage_is_told_and_exits_with_two(tmp_path, capsys, monkeypatch, a
     assert capsys.readouterr().err
 
 
+@pytest.mark.parametrize("called", ["osdctl", "sudo ./run"])
+def test_the_hint_of_wrong_usage_names_the_command_as_it_is_called(capsys, monkeypatch, called):
+    monkeypatch.setenv(offline.CALLED, called)
+    with pytest.raises(SystemExit):
+        offline.main(["-o", "x"])
+    assert capsys.readouterr().err.endswith(f"; see {called} detect --help\n")
+
+
 @pytest.mark.parametrize(
     "wrong",
     [["--budget", "1e9"], ["--detectors", "level,none"], ["--interval", "1e9"], ["--warmup", "100000000"]],
