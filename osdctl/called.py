@@ -15,13 +15,23 @@ VARIABLE = "OSDCTL_CALLED"
 GROUP = "osdetector"
 """Who is in it may steer the daemon."""
 
+LOG = "/run/osdetectord/log"
+"""Where the daemon of ``./run`` writes instead of the journal."""
+
+_JOURNAL = re.compile(r"journalctl -u osdetectord[\w-]*")
+_MANUAL = re.compile(r"man (osdctl|osdetectord)\b")
+_SECTIONS = {"osdctl": 1, "osdetectord": 8}
 _OURSELVES = re.compile(r"(?<![\w/.-])(?:sudo )?osdctl (?=[a-z]|--|\.\.\.)(?!and )")
 
 
 def here(text: str) -> str:
-    """Return a hint with the commands in it as they are called here."""
+    """Return a hint with the commands in it as they are called here, where the manual and the log are."""
     called = os.environ.get(VARIABLE)
-    return _OURSELVES.sub(lambda _: f"{called} ", text) if called else text
+    if not called:
+        return text
+    text = _JOURNAL.sub(LOG, text)
+    text = _MANUAL.sub(lambda found: f"man docs/man/{found[1]}.{_SECTIONS[found[1]]}", text)
+    return _OURSELVES.sub(lambda _: f"{called} ", text)
 
 
 def how_to_start(systemd: bool) -> str:

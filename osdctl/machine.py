@@ -115,7 +115,7 @@ def package() -> Check:
 def unit(root: Path) -> Iterator[Check]:
     """The unit's state; nothing where systemd does not run."""
     if not (root / "run/systemd/system").is_dir():
-        yield Check("systemd", "warn", "not running here", "the daemon runs without it: sudo ./run")
+        yield Check("systemd", "warn", "not running here", f"the daemon runs without it, {called.how_to_start(False)}")
         return
     names = "LoadState,ActiveState,SubState,Result,NRestarts"
     _, out, _ = ask(["systemctl", "show", UNIT, f"--property={names}"])

@@ -7,6 +7,8 @@ import csv
 import gzip
 import io
 import math
+import os
+import signal
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -34,7 +36,12 @@ WHOSE = ("PID", "SPID")
 NAMED = "COMM"
 LABEL = "label"
 ENDINGS = (".csv", ".csv.gz")
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+RESULTS = (".csv", ".anomalies.csv")
+"""What is put behind a table's name for the files of its results."""
+EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_INTERRUPTED, EXIT_PIPE_BROKEN = 128 + signal.SIGINT, 128 + signal.SIGPIPE
+CALLED = "OSDCTL_CALLED"
+"""Set by ``./run`` where there is no osdctl but its own, to what one types instead."""
 MOST_SIDE_BY_SIDE = 64
 MOST_QUOTED = 60
 MOST_SHOWN = 4
@@ -54,7 +61,7 @@ class Table:
     Parameters
     ----------
     name
-        The file's name up to its first dot, and the process where the file has several.
+        The file's name without ``.csv`` and ``.gz``, and the process where the file has several.
     times
         The time column as it was written, or the row's number.
     metrics
@@ -90,7 +97,7 @@ def read(path: Path) -> list[Table]:
     Raises
     ------
     InputError
-        If it is none; the message names file, row (the header is row 1), column and value.
+        If it is none; the message names file, row (the line in the file, the first is 1), column and value.
     """
     try:
         content = path.read_bytes()
@@ -107,12 +114,13 @@ def read(path: Path) -> list[Table]:
         header = next(lines, None)
         if not header:
             raise InputError(f"{path}: row 1: no header")
-        return _tables(path, [name.strip() for name in header], lines)
+        rows = ((lines.line_num, row) for row in lines if row)
+        return _tables(path, [name.strip() for name in header], rows)
     except csv.Error as error:
         raise InputError(f"{path}: row {lines.line_num}: {error}") from None
 
 
-def _tables(path: Path, header: list[str], lines: Iterator[list[str]]) -> list[Table]:
+def _tables(path: Path, header: list[str], rows: Iterator[tuple[int, list[str]]]) -> list[Table]:
     timed = header[0].lower() in TIMES
     whose = timed and len(header) > 1 and header[1] in WHOSE
     others = {0} if timed else set[int]()
@@ -127,9 +135,7 @@ def _tables(path: Path, header: list[str], lines: Iterator[list[str]]) -> list[T
             raise InputError(f"{path}: row 1, column {i + 1}: {_shown(name)} is not a name of its own")
     times: dict[str, list[str]] = {} if whose else {"": []}
     values: dict[str, list[list[float]]] = {} if whose else {"": []}
-    for number, row in enumerate(lines, start=2):
-        if not row:
-            continue
+    for number, row in rows:
         if timed and row[0] == "END":
             break
         if len(row) != len(header):
@@ -137,11 +143,12 @@ def _tables(path: Path, header: list[str], lines: Iterator[list[str]]) -> list[T
         who = row[1].strip() if whose else ""
         if whose and not (who.isascii() and who.isdecimal()):
             raise InputError(f"{path}: row {number}, column {header[1]}: {_shown(row[1])} is not the id of a process")
-        times.setdefault(who, []).append(row[0] if timed else str(number - 2))
+        before = times.setdefault(who, [])
+        before.append(row[0] if timed else str(len(before)))
         values.setdefault(who, []).append([_number(path, number, header[i], row[i]) for i in columns])
     if not times:
         raise InputError(f"{path}: no row of a process")
-    name = path.name.split(".")[0]
+    name = _name(path)
     return [
         Table(
             f"{name}-{who}" if whose else name,
@@ -310,7 +317,7 @@ def figure(outcome: Outcome, table: Table) -> Any:
     axes[-1].set_xlabel(unit)
     half = 0.5 * float(np.median(np.diff(when))) if len(when) > 1 else 0.5
     for axis in axes:
-        for n, (first, last) in enumerate(_runs(outcome.alarm)):
+        for n, (first, last) in enumerate(runs(outcome.alarm)):
             label = None if n else "alarm"
             axis.axvspan(when[first] - half, when[last] + half, color="red", alpha=0.15, linewidth=0, label=label)
         axis.legend(loc="upper left", fontsize="small")
@@ -333,9 +340,9 @@ def _drawable(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.abs(values) < LARGEST_DRAWN, values, np.nan)
 
 
-def _runs(alarm: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return first and last row of each run of alarm."""
-    step = np.diff(np.concatenate([[0], alarm.astype(np.int8), [0]]))
+def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return first and last row, both inclusive, of each run of True."""
+    step = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
     return list(zip(np.flatnonzero(step == 1).tolist(), (np.flatnonzero(step == -1) - 1).tolist(), strict=True))
 
 
@@ -372,10 +379,14 @@ def files(arguments: Sequence[str]) -> list[Path]:
             found.append(path)
     names: dict[str, Path] = {}
     for path in found:
-        name = path.name.split(".")[0]
+        name = _name(path)
         if names.setdefault(name, path) is not path:
             raise InputError(f"{path}: would be written over {names[name]}, both are named {name}")
     return found
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".csv")
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -405,7 +416,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end with status 2."""
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+        called = self.prog.replace("osdctl", os.environ.get(CALLED, "osdctl"), 1)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {called} --help\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -461,7 +473,7 @@ def _within(least: float, most: float, kind: type[int] | type[float]) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; returns 0 done, 1 failed, 2 usage, 130 interrupted."""
+    """Run; returns 0 done, 1 failed, 2 usage, 130 interrupted, 141 where nobody reads what is said."""
     options = parser().parse_args(arguments)
     try:
         settings = settings_of(options)
@@ -481,7 +493,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 said.append(summary(outcome, table, options.out))
                 if options.plot and not undrawn:
                     plot(outcome, table, options.out / f"{table.name}.png")
-        print("\n".join(sorted(map(_line, said))))
+        _tell("\n".join(sorted(map(_line, said))))
         if undrawn:
             raise InputError("--plot needs matplotlib, which is not installed (Debian: python3-matplotlib)")
     except ConfigError as error:
@@ -490,6 +502,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OsdetectorError as error:
         _complain(str(error))
         return EXIT_FAILED
+    except BrokenPipeError:
+        return EXIT_PIPE_BROKEN
     except OSError as error:
         _complain(f"{error.filename or options.out}: {error.strerror}")
         return EXIT_FAILED
@@ -506,6 +520,17 @@ def _check_present(settings: Settings, asked: bool) -> None:
         raise InputError(f"{name} cannot take part: {why}")
 
 
+def _tell(what: str) -> None:
+    try:
+        print(what, flush=True)
+    except OSError as error:
+        # what is left in the buffer would fail once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OsdetectorError(f"cannot write to standard output: {error.strerror}") from None
+
+
 def _complain(what: str) -> None:
     print(f"osdctl detect: {_line(what)}", file=sys.stderr)
 
@@ -517,24 +542,28 @@ def _line(text: str) -> str:
 
 def _read_all(paths: Sequence[Path]) -> tuple[list[Table], bool]:
     """Return the tables of all files that are right, and whether one was not, which is told."""
-    tables: dict[str, Table] = {}
+    tables: list[Table] = []
+    taken = set[str]()
     bad = False
     for path in paths:
         try:
             for table in read(path):
-                if tables.setdefault(table.name, table) is not table:
-                    raise InputError(f"{path}: would be written over another file's {table.name}")
+                results = {table.name + ending for ending in RESULTS}
+                if taken & results:
+                    raise InputError(f"{path}: would be written over another file's {min(taken & results)}")
+                taken |= results
+                tables.append(table)
         except InputError as error:
             _complain(str(error))
             bad = True
-    return list(tables.values()), bad
+    return tables, bad
 
 
 def _spare(paths: Sequence[Path], tables: Sequence[Table], out: Path) -> None:
     """Raise :class:`InputError` if a result would be written over what was read."""
     given = {path.resolve(): path for path in paths}
     for table in tables:
-        for ending in (".csv", ".anomalies.csv"):
+        for ending in RESULTS:
             if path := given.get((out / f"{table.name}{ending}").resolve()):
                 raise InputError(f"{path}: a result would be written over it, -o must be another directory")
 

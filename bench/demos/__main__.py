@@ -12,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from .play import Player, Told
 from .registry import SCENARIOS
-from .scenario import Scenario, process
+from .scenario import Scenario, Server, process
 
 UNDER_SYSTEMD = Path("/run/systemd/system").is_dir()
 OSDCTL = ["/usr/bin/osdctl"] if UNDER_SYSTEMD else [sys.executable, "-m", "osdctl"]
@@ -45,17 +46,20 @@ def wrong(scenario: Scenario, told: Told | None) -> str:
     return "" if told.closed else "is still told though it is over"
 
 
+def follower(server: Server) -> list[str]:
+    """Return the command that prints what is told of a server from now on."""
+    if UNDER_SYSTEMD:
+        return ["/usr/bin/journalctl", "--follow", "--lines=0", "--output=cat", f"OSDETECTOR_TARGET={server.target}"]
+    return [*OSDCTL, "log", "--follow", "--since", "now", "--target", server.target]
+
+
 def demonstrate(scenarios: list[Scenario], directory: Path) -> bool:
     """Play them one after another; return whether all is as it should be."""
     player = Player(osdctl, say)
     with player.watched(scenarios, directory) as servers:
-        if UNDER_SYSTEMD:
-            # each field given several times: any of its values
-            match = [f"OSDETECTOR_TARGET={server.target}" for server in servers.values()]
-            follower = ["/usr/bin/journalctl", "--follow", "--lines=0", "--output=cat", *match]
-        else:
-            follower = [*OSDCTL, "log", "--follow"]
-        with process(*follower, quiet=False):
+        with ExitStack() as stack:
+            for server in servers.values():
+                stack.enter_context(process(*follower(server), quiet=False))
             told = {scenario.name: player.play(scenario, servers[scenario.name]) for scenario in scenarios}
             say("all faults are over: waiting for the end of the anomalies")
             ends = {name: one and player.wait_for_end(servers[name], one) for name, one in told.items()}

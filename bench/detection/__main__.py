@@ -131,7 +131,10 @@ def main() -> int:
     if options.one:
         print(line(options.one, paths, kind, options.warmup or kind.warmup, options.threshold), flush=True)
         return 0
-    names = [name.strip() for name in options.only.split(",")] if options.only else contestants()
+    known = contestants()
+    names = [name.strip() for name in options.only.split(",")] if options.only else known
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"argument --only: no detector {unknown[0]!r}: there are {', '.join(known)}")
     print(f"{'detector':30} VUS-PR  evR   evP   evF1   FA/day  delay    rows/s  RSS MB   own", flush=True)
     failed = 0
     for name in names:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from osdetectord.offline import runs
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -59,12 +61,6 @@ class Tally:
     @property
     def f1(self) -> float:
         return 2 * self.recall * self.precision / max(1e-9, self.recall + self.precision)
-
-
-def runs(mask: Bools) -> list[tuple[int, int]]:
-    """Return first and last row, both inclusive, of each run of True."""
-    step = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
-    return [(int(a), int(b) - 1) for a, b in zip(np.flatnonzero(step == 1), np.flatnonzero(step == -1), strict=True)]
 
 
 def vus_pr(truth: Bools, score: Floats, widest: int) -> float:

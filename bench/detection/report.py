@@ -17,7 +17,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
-from bench.detection.metrics import ANOMALY, DONT_CARE, KINDS, NORMAL, Tally, runs, tally, vus_pr  # noqa: E402
+from bench.detection.metrics import ANOMALY, DONT_CARE, KINDS, NORMAL, Tally, tally, vus_pr  # noqa: E402
 from bench.detection.recording.events import Event, labels, read_events  # noqa: E402
 from osdetectord import offline  # noqa: E402
 from osdetectord.detection.settings import Settings  # noqa: E402
@@ -48,7 +48,7 @@ def report(directory: Path) -> None:
         for event in _faults(events, table.name):
             by_fault[event.name][0] += bool(outcome.alarm[event.first : event.last].any())
             by_fault[event.name][1] += 1
-        for first, last in runs(outcome.alarm & (label == NORMAL)):
+        for first, last in offline.runs(outcome.alarm & (label == NORMAL)):
             print(f"false alarm  {table.name:14} {first:6d} .. {last:6d}  {_cause(events, table.name, first)}")
     if ranks:
         delay = np.median(total.delays) if total.delays else np.nan

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from private_bus import AS_NOBODY, OPEN_POLICY, PrivateBus, wait_until
 
+from bench.demos import __main__ as demos
+
 ROOT = Path(__file__).parents[2]
 PYTHON = "/usr/bin/python3"
 OSDCTL = (PYTHON, "-m", "osdctl")
@@ -447,6 +449,24 @@ def test_log_f_tells_what_comes(osdctl):
 
     assert (old["event"], old["anomaly"]["id"]) == ("closed", 6)
     assert (new["event"], new["anomaly"]["id"], new["anomaly"]["spec"]) == ("opened", 8, "comm:x")
+
+
+def test_a_demonstration_prints_what_is_told_of_its_server_and_nothing_from_before(osdctl, monkeypatch):
+    monkeypatch.setattr(demos, "UNDER_SYSTEMD", False)
+    server = demos.Server(os.getpid(), 0)
+    osdctl("watch", server.target)
+    command = demos.follower(server)
+    follower = osdctl.start("--json=short", *command[command.index("log") :])
+    assert follower.stdout is not None
+    while not select.select([follower.stdout], [], [], 0)[0]:
+        osdctl("watch", "comm:x")
+        osdctl("watch", server.target)
+    first = json.loads(follower.stdout.readline())["anomaly"]
+    follower.kill()
+    follower.wait()
+
+    assert first["id"] > 8
+    assert first["spec"] == server.target
 
 
 def test_a_forged_signal_is_not_believed(osdctl, open_bus):

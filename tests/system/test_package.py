@@ -52,6 +52,15 @@ def test_every_page_that_a_manual_names_is_in_the_package_under_that_name(debs: 
     assert named and {f".{page}" for page in named} <= set(listed.split())
 
 
+def test_every_link_of_a_page_leads_to_a_file_of_the_package(debs: dict[str, Path], tmp_path: Path) -> None:
+    subprocess.run(["/usr/bin/dpkg-deb", "--extract", debs["osdetectord"], tmp_path], check=True)
+    pages = list((tmp_path / "usr/share/doc/osdetectord").rglob("*.md"))
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)[)#]", page.read_text("utf-8"))]
+
+    assert {page.name for page, _ in links} >= {"README.md", "cost.md"}
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
 def test_lintian_has_nothing_to_say(debs: dict[str, Path]) -> None:
     changes = next(debs["osdetectord"].parent.glob("*.changes"))
     done = subprocess.run(

@@ -201,14 +201,26 @@ def test_what_is_no_fault_of_the_process_gives_no_alarm(hurt):
     assert all(np.isfinite(verdict.score).all() for verdict in watched.verdicts)
 
 
-def test_a_lasting_change_is_accepted_and_said():
+def test_a_lasting_change_is_learnt_and_its_alarm_ends():
     values = normal(521, seed=17)
     values[START:, :6] *= 8.0
     watched = Watched()
-    told = watched.feed(values)
-    kinds = [episode.kind for episode in told]
-    assert EpisodeKind.NEW_NORMAL in kinds or watched.verdicts[-1].score[0] < 1.0
+    watched.feed(values)
+    assert watched.alarms() > 0
     assert not watched.verdicts[-1].alarm[0]
+
+
+def test_an_alarm_that_goes_on_for_three_minutes_is_closed_and_said_to_be_the_new_normal():
+    values = normal(START + 200, seed=17)
+    for m in range(WIDTH):  # before one metric is learnt the next one moves
+        values[START + 15 * m :, m] *= 30.0
+    told = [episode for episode in Watched().feed(values) if episode.phase is not Phase.UPDATED]
+    assert [(episode.kind, episode.phase) for episode in told[:3]] == [
+        (EpisodeKind.ANOMALY, Phase.OPENED),
+        (EpisodeKind.ANOMALY, Phase.CLOSED),
+        (EpisodeKind.NEW_NORMAL, Phase.OPENED),
+    ]
+    assert told[2].number > told[0].number and told[2].opened_ns == told[0].opened_ns
 
 
 def test_the_same_fault_again_is_a_recurrence_with_its_count():

@@ -6,6 +6,9 @@ import asyncio
 import csv
 import gzip
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from osdetectord.sample import Frame
 from osdetectord.verdict import Verdict
 from osdetectord.worker_client import Setup, WorkerClient
 
+ROOT = Path(__file__).parents[2]
 ROWS, WARMUP = 131, 60
 
 
@@ -121,7 +125,7 @@ def test_no_row_is_judged_by_what_follows_it(tmp_path, cut):
 
 
 def test_the_fault_is_told_with_its_metrics(tmp_path):
-    source = write(tmp_path / "one.two.csv.gz", values())
+    source = write(tmp_path / "one.csv.gz", values())
     assert offline.main(["--warmup", str(WARMUP), "-o", str(tmp_path), str(source)]) == 0
     rows = rows_of(tmp_path / "one.csv")
     assert len(rows) == ROWS
@@ -178,6 +182,8 @@ def test_a_label_changes_nothing_and_empty_fields_are_missing(tmp_path):
         ("a,b\n1," + 200_000 * "9" + "\n", "row 2: field larger than field limit"),
         ("\xff\xfea\x00", "cannot be read"),
         ("a,b\n1,2\n3,x\n", "row 3, column b: 'x' is not a number"),
+        ("a,b\n\n1,2\n\n3,x\n", "row 5, column b: 'x' is not a number"),
+        ('t,PID,COMM,a\n1,7,"new\nline",1\n2,7,"new\nline",x\n', "row 5, column a: 'x' is not a number"),
         ("a,b\n1,2\n3\n", "row 3: 1 fields, the header has 2"),
         ("\x00\xff", "cannot be read"),
         ('a,b\n"1,2\n', "row"),
@@ -274,6 +280,39 @@ def test_results_that_cannot_be_written_are_one_line(tmp_path, capsys, place):
     assert error.count("\n") == 1 and str(out) in error
 
 
+def test_a_name_with_dots_is_kept_whole(tmp_path):
+    names = ("python3.11-1.csv", "python3.11-2.csv.gz")
+    sources = [str(write(tmp_path / name, values()[:30])) for name in names]
+    assert offline.main(["-o", str(tmp_path / "out"), *sources]) == 0
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert made == {f"python3.11-{n}{ending}" for n in (1, 2) for ending in (".csv", ".anomalies.csv")}
+
+
+@pytest.mark.parametrize("names", [("one.csv", "one.csv.gz"), ("one.csv", "one.anomalies.csv")])
+def test_two_files_whose_results_would_be_one_are_refused(tmp_path, capsys, names):
+    sources = [str(write(tmp_path / name, values()[:30])) for name in names]
+    assert offline.main(["-o", str(tmp_path / "out"), *sources]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"osdctl detect: {sources[1]}: would be written over ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        ("| true", 141, ""),
+        (">/dev/full", 1, "osdctl detect: cannot write to standard output: No space left on device\n"),
+        (">&-", 0, ""),
+    ],
+)
+def test_a_standard_output_that_takes_nothing_is_not_put_down_to_the_results(tmp_path, end, status, said):
+    source = write(tmp_path / "one.csv", values()[:30])
+    words = f"{sys.executable} -m osdetectord.offline -o {tmp_path / 'out'} {source} {end}; exit ${{PIPESTATUS[0]}}"
+    environ = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(["bash", "-c", words], cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, said)
+    assert len(rows_of(tmp_path / "out" / "one.csv")) == 30
+
+
 def test_only_the_files_of_a_directory_are_read_and_a_name_may_hold_anything(tmp_path, capsys):
     source = tmp_path / "in"
     (source / "directory.csv").mkdir(parents=True)
@@ -326,6 +365,14 @@ def test_wrong_usage_is_told_and_exits_with_two(tmp_path, capsys, monkeypatch, a
         status = left.code
     assert status == 2
     assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize("called", ["osdctl", "sudo ./run"])
+def test_the_hint_of_wrong_usage_names_the_command_as_it_is_called(capsys, monkeypatch, called):
+    monkeypatch.setenv(offline.CALLED, called)
+    with pytest.raises(SystemExit):
+        offline.main(["-o", "x"])
+    assert capsys.readouterr().err.endswith(f"; see {called} detect --help\n")
 
 
 @pytest.mark.parametrize(
@@ -406,6 +453,12 @@ def test_a_file_of_several_processes_is_judged_for_each_as_if_it_were_alone(tmp_
     assert offline.main([*arguments, str(tmp_path / "cpu.csv"), str(tmp_path / "alone.csv")]) == 0
     assert rows_of(tmp_path / "out" / "cpu-1009.csv") == rows_of(tmp_path / "out" / "alone.csv")
     assert len(rows_of(tmp_path / "out" / "cpu-1013.csv")) == ROWS
+
+
+def test_rows_without_a_time_are_numbered_without_the_blank_lines_between_them(tmp_path):
+    (tmp_path / "one.csv").write_text("a,b\n\n1,2\n\n\n3,4\n")
+    assert offline.main(["-o", str(tmp_path / "out"), str(tmp_path / "one.csv")]) == 0
+    assert [row["t"] for row in rows_of(tmp_path / "out" / "one.csv")] == ["0", "1"]
 
 
 @pytest.mark.parametrize("head", ["t", "T", "time", "TIME", "Time"])

@@ -348,6 +348,26 @@ def test_hints_name_the_command_as_it_is_called(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("hint", "said"),
+    [
+        ("see man osdctl", "see man docs/man/osdctl.1"),
+        ("see man osdetectord", "see man docs/man/osdetectord.8"),
+        ("see journalctl -u osdetectord", "see /run/osdetectord/log"),
+        ("see journalctl -u osdetectord-detector", "see /run/osdetectord/log"),
+    ],
+)
+def test_hints_of_a_checkout_name_the_manual_and_the_log_that_are_there(monkeypatch, hint, said):
+    monkeypatch.delenv(called.VARIABLE, raising=False)
+    assert called.here(hint) == hint
+
+    monkeypatch.setenv(called.VARIABLE, "sudo ./run")
+    assert called.here(hint) == said
+    assert f"state={Path(called.LOG).parent}\n" in (ROOT / "run").read_text()
+    manual = said.rpartition(" ")[2]
+    assert manual == called.LOG or (ROOT / manual).is_file()
+
+
+@pytest.mark.parametrize(
     ("words", "status"),
     [
         ("watch 1", 0),

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from osdctl import machine, record, threads, vitals
+from osdctl import called, machine, record, threads, vitals
 from osdctl.board import Board, frame, visible
 from osdctl.curve import Curve, Range
 from osdctl.errors import OsdctlError
@@ -302,3 +302,10 @@ def test_no_systemd_and_no_journal_are_warnings(tmp_path):
 
 def test_a_program_that_is_missing_is_no_crash():
     assert machine.ask([f"/nonexistent/{os.getpid()}"])[0] == -1
+
+
+@pytest.mark.parametrize(("checkout", "command"), [(True, "sudo ./run watch PID"), (False, "sudo osdetectord")])
+def test_without_systemd_the_way_to_start_the_daemon_is_one_that_is_there(tmp_path, monkeypatch, checkout, command):
+    monkeypatch.setattr(called, "CHECKOUT", checkout)
+    (check,) = machine.unit(tmp_path)
+    assert check.todo == f"the daemon runs without it, start it with: {command}"

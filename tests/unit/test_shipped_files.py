@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 from dataclasses import fields
@@ -98,6 +99,12 @@ def test_the_manual_names_every_cause_of_a_loss() -> None:
 def test_the_manual_names_every_kind_of_record() -> None:
     manual = (ROOT / "docs/man/osdetectord.8").read_text(encoding="utf-8")
     assert set(re.findall(r"^([0-9a-f]{32})@", manual, re.MULTILINE)) == set(MESSAGE_IDS.values())
+
+
+def test_the_manual_names_every_field_of_an_anomaly() -> None:
+    manual = (ROOT / "docs/man/osdetectord.8").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bOSDETECTOR_\w+", manual.partition(".SH JOURNAL")[2].partition(".SH ")[0]))
+    assert named == set(re.findall(r"\bOSDETECTOR_\w+", inspect.getsource(record._fields)))
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/man").glob("*")), ids=lambda page: page.name)
