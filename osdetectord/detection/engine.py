@@ -271,6 +271,8 @@ class Engine:
         blame = self._blame(some, u[pick])
         deviation = self._scale.deviation(some.slots, some.x)
         lasting = self._threshold.lasting(some.slots)
+        learnt = self._threshold.learnt(some.slots)[:, None] & self._scale.elsewhere(some.slots, some.x)
+        stays = np.where(lasting[:, None], self._scale.moved(some.slots), learnt)
         told: list[Episode] = []
         for n, k in enumerate(pick):
             i, slot = int(places[k]), int(some.slots[n])
@@ -291,9 +293,9 @@ class Engine:
             told += self._episodes.look(series, look, catalogue)
             if self._episodes.silent(series):
                 alarm[i] = False
-            if lasting[n]:
+            if lasting[n] or stays[n].any():
                 told += self._episodes.accept(series, frame.time_ns, catalogue)
-                self._scale.accept(some.slots[n : n + 1])
+                self._scale.accept(some.slots[n : n + 1], stays[n : n + 1])
                 self._threshold.calm(some.slots[n : n + 1])
         return told
 

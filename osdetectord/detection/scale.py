@@ -23,7 +23,7 @@ BLOCKS, BLOCK_ROWS = 3, 8
 STEP_AWAY, STEP_RANGE = 3.0, 0.5
 """... and lies more than three spreads away, with a range below half of that."""
 NATURAL = 0.3
-RECENT = 1 / 30
+RECENT = 1 / 10
 """Weight of a row in the recent level."""
 LEAST_NATURAL = 1e-9
 """Natural size of what was nothing as long as it was learnt."""
@@ -192,10 +192,19 @@ class Scale(SlotArrays):
         self["offset"][slots] = np.where(self["staircase"][slots], self._far(slots, x), self["offset"][slots])
         self["rows"][slots] = 0
 
-    def accept(self, slots: Slots) -> None:
-        """Make the level of the last rows the reference of all metrics that left it."""
-        recent, offset = self["recent"][slots], self["offset"][slots]
-        self._move(slots, np.abs(recent - offset) > MOVED, recent)
+    def moved(self, slots: Slots) -> Bools:
+        """Return shape ``(K, M)``, which metrics have left their reference over the last rows."""
+        return np.asarray(np.abs(self["recent"][slots] - self["offset"][slots]) > MOVED)
+
+    def elsewhere(self, slots: Slots, x: Floats) -> Bools:
+        """Return shape ``(K, M)``, which are far from all references, in samples of that shape as in the last rows."""
+        far = self._far(slots, x)
+        away = np.abs(far - self._reference(slots, far)) > STEP_AWAY
+        return np.asarray(away & (np.abs(self["recent"][slots] - self["offset"][slots]) > STEP_AWAY))
+
+    def accept(self, slots: Slots, which: Bools) -> None:
+        """Make the level of the last rows the reference of some metrics, ``which`` of shape ``(K, M)``."""
+        self._move(slots, which, self["recent"][slots])
         self["baseline"][slots] = 0.0
         self["rows"][slots] = 0
 

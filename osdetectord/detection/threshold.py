@@ -132,6 +132,7 @@ class Threshold(SlotArrays):
         self.declare("total")
         self.declare("quiet", (), np.int64)
         self.declare("since", (), np.int64)
+        self.declare("learnt", (), np.bool_)
         self.declare("age", (), np.int64)
         self.declare("blocks", (), np.int64)
         self.declare("highest")
@@ -174,6 +175,7 @@ class Threshold(SlotArrays):
         alarm = self["alarm"][slots]
         enter = ~alarm & ~below & ((hits >= pace.enter) | (total >= pace.enough))
         leave = alarm & (quiet >= pace.leave)
+        self["learnt"][slots] = leave & (self["since"][slots] >= pace.patience)
         alarm = (alarm | enter) & ~leave
         self["alarm"][slots] = alarm
         self["since"][slots] = np.where(alarm, self["since"][slots] + 1, 0)
@@ -208,6 +210,10 @@ class Threshold(SlotArrays):
         """Return which alarms have lasted so long that they are the new normal."""
         return np.asarray(self["since"][slots] >= self._pace.accept)
 
+    def learnt(self, slots: Slots) -> Bools:
+        """Return which alarms ended with the last row, after their rows had been learnt from."""
+        return np.asarray(self["learnt"][slots])
+
     def grow(self, slots: Slots) -> None:
         """Count a row of life before there is anything to judge."""
         self["age"][slots] += 1
@@ -218,5 +224,5 @@ class Threshold(SlotArrays):
 
     def calm(self, slots: Slots) -> None:
         """End alarms."""
-        for name in ("alarm", "hits", "total", "quiet", "since"):
+        for name in ("alarm", "hits", "total", "quiet", "since", "learnt"):
             self[name][slots] = 0

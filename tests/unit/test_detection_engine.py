@@ -223,6 +223,26 @@ def test_an_alarm_that_goes_on_for_three_minutes_is_closed_and_said_to_be_the_ne
     assert told[2].number > told[0].number and told[2].opened_ns == told[0].opened_ns
 
 
+@pytest.mark.parametrize(("moved", "factor"), [(6, 30.0), (1, 4.0)])
+@pytest.mark.parametrize("seed", [17, 23])
+def test_a_lasting_change_is_said_once_and_then_to_be_the_new_normal(moved, factor, seed):
+    values = normal(START + 500, seed=seed)
+    values[START:, :moved] *= factor
+    told = [episode for episode in Watched().feed(values) if episode.phase is not Phase.UPDATED]
+    assert [(episode.kind, episode.phase) for episode in told] == [
+        (EpisodeKind.ANOMALY, Phase.OPENED),
+        (EpisodeKind.ANOMALY, Phase.CLOSED),
+        (EpisodeKind.NEW_NORMAL, Phase.OPENED),
+    ]
+
+
+@pytest.mark.parametrize("rows", [60, 120])
+def test_a_fault_that_is_over_after_two_minutes_is_no_new_normal(rows):
+    told = Watched().feed(with_fault(normal(START + rows + 60, seed=17), START, rows, 30.0))
+    assert {episode.kind for episode in told} == {EpisodeKind.ANOMALY}
+    assert told[-1].phase is Phase.CLOSED
+
+
 def test_the_same_fault_again_is_a_recurrence_with_its_count():
     values = twice()
     told = Watched().feed(values)
