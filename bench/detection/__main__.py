@@ -2,8 +2,9 @@
 
     python3 -m bench.detection DATA_DIR [--kind process|jumpstarter] [--warmup ROWS] [--only NAME,...]
 
-DATA_DIR holds NAME.csv or NAME.csv.gz whose last column is ``label``: 0 normal, 1 anomaly, 2 don't care.  Each
-detector runs in a process of its own, so that its memory is its own.
+DATA_DIR holds NAME.csv or NAME.csv.gz whose last column is ``label``: 0 normal, 1 anomaly, 2 don't care.  VUS-PR is the
+mean over the files, and that of the lowest and the best.  Each detector runs in a process of its own, so that its memory
+is its own.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def line(name: str, paths: Sequence[Path], kind: Kind, warmup: int, threshold: s
     days = counts.normal_rows / kind.rows_per_day
     delay = f"{np.median(counts.delays):.0f}" if counts.delays else "-"
     return (
-        f"{name:30} {np.mean(ranks):7.3f} {counts.recall:5.2f} {counts.precision:5.2f} {counts.f1:5.2f} "
+        f"{name:30} {np.mean(ranks):7.3f} {min(ranks):6.3f} {max(ranks):5.3f} {counts.recall:5.2f} {counts.precision:5.2f} {counts.f1:5.2f} "
         f"{counts.false / days:8.2f} {delay:>6} {rows / max(spent, 1e-9):9.0f} {memory / 1024:7.0f} "
         f"{(memory - before) / 1024:6.0f}"
     )
@@ -127,7 +128,12 @@ def main() -> int:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     kind = KINDS[options.kind]
-    paths = offline.files([str(options.data)])
+    if not options.data.is_dir():
+        parser.error(f"argument DATA_DIR: {options.data} is no directory")
+    try:
+        paths = offline.files([str(options.data)])
+    except offline.InputError as error:
+        parser.error(str(error))
     if options.one:
         print(line(options.one, paths, kind, options.warmup or kind.warmup, options.threshold), flush=True)
         return 0
@@ -135,7 +141,7 @@ def main() -> int:
     names = [name.strip() for name in options.only.split(",")] if options.only else known
     if unknown := [name for name in names if name not in known]:
         parser.error(f"argument --only: no detector {unknown[0]!r}: there are {', '.join(known)}")
-    print(f"{'detector':30} VUS-PR  evR   evP   evF1   FA/day  delay    rows/s  RSS MB   own", flush=True)
+    print(f"{'detector':30} VUS-PR lowest  best  evR   evP   evF1   FA/day  delay    rows/s  RSS MB   own", flush=True)
     failed = 0
     for name in names:
         command = [sys.executable, "-m", "bench.detection", *sys.argv[1:], "--one", name]

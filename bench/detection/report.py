@@ -1,4 +1,4 @@
-"""What became of a recording: each kind of fault, and false alarms by hour since the watch began.
+"""What became of a recording: each program, each kind of fault, and false alarms by hour since the watch began.
 
     python3 -m bench.detection.report DIR
 
@@ -31,15 +31,19 @@ def report(directory: Path) -> None:
     """Print how well the recording's faults were found, and how often there was a false alarm."""
     events, tables = read_events(directory), [offline.read(path)[0] for path in offline.files([str(directory)])]
     outcomes = offline.detect(tables, Settings(warmup_s=WARMUP_S), KIND.interval_s)
-    total, ranks = Tally(), []
+    total = Tally()
+    ranks: defaultdict[str, list[float]] = defaultdict(list)
+    by_program: defaultdict[str, Tally] = defaultdict(Tally)
     by_hour: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
     by_fault: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for table, outcome in zip(tables, outcomes, strict=True):
         label = np.array(labels(table.name, len(table.values), events))
+        program = table.name.rstrip("0123456789")
         tally(total, label, outcome.alarm, KIND)
+        tally(by_program[program], label, outcome.alarm, KIND)
         if (label == ANOMALY).any():
             care = label != DONT_CARE
-            ranks.append(vus_pr(label[care] == ANOMALY, outcome.score[care], KIND.buffer))
+            ranks[program].append(vus_pr(label[care] == ANOMALY, outcome.score[care], KIND.buffer))
         for hour in range(-(-len(label) // HOUR_ROWS)):
             part, one = slice(hour * HOUR_ROWS, (hour + 1) * HOUR_ROWS), Tally()
             tally(one, label[part], outcome.alarm[part], KIND)
@@ -52,8 +56,12 @@ def report(directory: Path) -> None:
             print(f"false alarm  {table.name:14} {first:6d} .. {last:6d}  {_cause(events, table.name, first)}")
     if ranks:
         delay = np.median(total.delays) if total.delays else np.nan
-        print(f"VUS-PR {np.mean(ranks):.3f}  recall {total.recall:.2f}  precision {total.precision:.2f}  ", end="")
+        rank = np.mean([value for values in ranks.values() for value in values])
+        print(f"VUS-PR {rank:.3f}  recall {total.recall:.2f}  precision {total.precision:.2f}  ", end="")
         print(f"F1 {total.f1:.3f}  median delay {delay:.0f} s")
+    for program, one in sorted(by_program.items()):
+        rank = f"VUS-PR {np.mean(ranks[program]):.3f}, {one.found} of {one.events} faults found, " if one.events else ""
+        print(f"{program:20} {rank}{one.false} false alarms")
     for name, (found, number) in sorted(by_fault.items(), key=lambda item: item[1][0] / item[1][1]):
         print(f"{name:20} {found:3d} of {number:3d} found")
     for hour, (false, rows) in sorted(by_hour.items()):
