@@ -2,9 +2,9 @@
 
     python3 -m bench.detection DATA_DIR [--kind process|jumpstarter] [--warmup ROWS] [--only NAME,...]
 
-DATA_DIR holds NAME.csv or NAME.csv.gz whose last column is ``label``: 0 normal, 1 anomaly, 2 don't care.  VUS-PR is the
-mean over the files, and that of the lowest and the best.  Each detector runs in a process of its own, so that its memory
-is its own.
+DATA_DIR holds NAME.csv or NAME.csv.gz whose last column is ``label``: 0 normal, 1 anomaly, 2 don't care.  VUS-PR is
+that of all files in the mean, of the lowest and of the best.  Each detector runs in a process of its own, so that its
+memory is its own.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def line(name: str, paths: Sequence[Path], kind: Kind, warmup: int, threshold: s
     days = counts.normal_rows / kind.rows_per_day
     delay = f"{np.median(counts.delays):.0f}" if counts.delays else "-"
     return (
-        f"{name:30} {np.mean(ranks):7.3f} {min(ranks):6.3f} {max(ranks):5.3f} {counts.recall:5.2f} {counts.precision:5.2f} {counts.f1:5.2f} "
+        f"{name:30} {np.mean(ranks):7.3f} {min(ranks):6.3f} {max(ranks):5.3f} "
+        f"{counts.recall:5.2f} {counts.precision:5.2f} {counts.f1:5.2f} "
         f"{counts.false / days:8.2f} {delay:>6} {rows / max(spent, 1e-9):9.0f} {memory / 1024:7.0f} "
         f"{(memory - before) / 1024:6.0f}"
     )
