@@ -70,7 +70,7 @@ class Pace:
 
 FAST = Pace(
     level=3.0,
-    loud=0.95,
+    loud=0.9,
     enter=3,
     drift=0.5,
     enough=3.5,
