@@ -293,7 +293,7 @@ class Watching:
             if target.spec.kind is SpecKind.PID:
                 continue
             with self._unmatched.apart(str(target.spec)):
-                found = [pid for pid in pids if self._matcher.matches(target.spec, pid, target.group)]
+                found = self._matcher.among(pids, target.spec, target.group)
                 if self._take(target, found):
                     changed.append(target)
         return changed
