@@ -399,6 +399,11 @@ class Hook:
     rank: int
     why: str
 
+    @property
+    def off(self) -> bool:
+        """Whether nobody asked for the collector."""
+        return self.rank == 0 and not self.hook
+
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Hook:
         """Read one row of ``Collectors``."""

@@ -197,7 +197,7 @@ class Sampler:
         # functions of user programs: programs and tables, of no way where the kernel part is not loaded
         self.uprobes = Uprobes("", kernel.ranks["lifecycle"][1]) if isinstance(kernel, Polling) else kernel.uprobes
         views = [
-            HookView(view.collector, NOT_CONFIGURED, 0, "") if _is_off(view.collector, collectors) else view
+            HookView(view.collector, "", 0, NOT_CONFIGURED) if _is_off(view.collector, collectors) else view
             for view in kernel.hook_views()
         ]
         self.hooks: tuple[HookView, ...] = (*views, *PROC_HOOKS)

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from osdetectord import proc
 from osdetectord.polling import Polling
-from osdetectord.sampler import Sampler
+from osdetectord.sampler import NOT_CONFIGURED, Sampler
 
 
 @pytest.fixture
@@ -89,3 +89,9 @@ def test_who_was_found_by_a_tick_that_failed_is_told_by_the_next_one(sampler, mo
         finally:
             for pid in [*proc.children(parent.pid), parent.pid]:
                 subprocess.run(["kill", str(pid)], check=False)
+
+
+def test_a_collector_that_nobody_asked_for_has_no_hook_and_is_off():
+    sampler = Sampler(Polling("not asked"), 10, collectors=["cpu"])
+    (hook,) = (view for view in sampler.hooks if view.collector == "packets")
+    assert (hook.hook, hook.rank, hook.why) == ("", 0, NOT_CONFIGURED)
