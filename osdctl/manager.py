@@ -23,6 +23,7 @@ from osdctl.model import (
     Stack,
     Target,
     Trace,
+    each,
     number_of,
 )
 
@@ -238,15 +239,16 @@ class Manager:
     async def latency(self, target: Target, kind: str) -> dict[str, Latency]:
         """Return histograms of waits: kind ``cpu`` or ``block``."""
         found = await self._call(target.path, TARGET, "GetLatency", "s", (kind,))
-        return {name: Latency.of(row) for name, row in found.items()}
+        return dict(zip(found, each(Latency.of, found.values(), "GetLatency"), strict=True))
 
     async def syscalls(self, target: Target) -> list[Syscall]:
         """Return every system call of a target's processes, most time first."""
-        return [Syscall.of(row) for row in await self._call(target.path, TARGET, "GetSyscalls")]
+        return each(Syscall.of, await self._call(target.path, TARGET, "GetSyscalls"), "GetSyscalls")
 
     async def threads(self, target: Target, seconds: float, limit: int) -> list[Thread]:
         """Return threads of a target's processes, the busiest first."""
-        return [Thread(*row) for row in await self._call(target.path, TARGET, "GetThreads", "du", (seconds, limit))]
+        rows = await self._call(target.path, TARGET, "GetThreads", "du", (seconds, limit))
+        return each(lambda row: Thread(*row), rows, "GetThreads")
 
     async def probes(self) -> list[Probe]:
         """Return all probes, oldest first."""
@@ -314,7 +316,8 @@ class Manager:
     async def allocation_price(self) -> Price:
         """Have measured what watching allocations costs."""
         found = await self._call(ROOT, MANAGER, "MeasureAllocationPrice", may_start=True, may_ask=True)
-        return Price(found["malloc_s"], found["free_s"], found["before_s"])
+        (price,) = each(Price.of, [found], "MeasureAllocationPrice")
+        return price
 
     async def add_allocations(self, options: Mapping[str, tuple[str, Any]]) -> Allocations:
         """Watch allocations."""
@@ -328,7 +331,7 @@ class Manager:
     async def top_allocations(self, what: Allocations, count: int) -> list[Stack]:
         """Return the stacks that hold most."""
         rows = await self._call(what.path, ALLOCATIONS, "Top", "u", (count,), may_ask=True)
-        return [Stack(pid, held, blocks, tuple(frames)) for pid, held, blocks, frames in rows]
+        return each(Stack.of, rows, "Top")
 
     async def follow(self, what: Probe | Trace, backlog: int) -> int:
         """Return the descriptor of a socket on which calls or lines come as JSON, the last ones first."""

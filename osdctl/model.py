@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -29,8 +29,30 @@ def number_of(path: str) -> int:
 def _take(properties: Mapping[str, Any], name: str, kind: type[T]) -> T:
     value = properties.get(name)
     if not isinstance(value, kind):
-        raise OsdctlError(f"the daemon's answer has no proper {name}", "are osdctl and osdetectord of one version?")
+        raise _improper(name)
     return value
+
+
+def _improper(name: str) -> OsdctlError:
+    return OsdctlError(f"the daemon's answer has no proper {name}", "are osdctl and osdetectord of one version?")
+
+
+def each(make: Callable[[Any], T], rows: Iterable[Any], name: str) -> list[T]:
+    """Return what is made of each row of the property or answer of this name.
+
+    Raises
+    ------
+    OsdctlError
+        If a row has not the fields that this version knows.
+    """
+    try:
+        return [make(row) for row in rows]
+    except (LookupError, TypeError, ValueError) as error:
+        raise _improper(name) from error
+
+
+def _rows(properties: Mapping[str, Any], name: str, kind: Callable[..., T]) -> tuple[T, ...]:
+    return tuple(each(lambda row: kind(*row), _take(properties, name, list), name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +111,7 @@ class Target:
             muted_until_us=_take(properties, "MutedUntil", int),
             score=_take(properties, "Score", float),
             progress=_take(properties, "Progress", float),
-            processes=tuple(Process(*row) for row in _take(properties, "Processes", list)),
+            processes=_rows(properties, "Processes", Process),
             latest=dict(_take(properties, "Latest", dict)),
         )
 
@@ -158,7 +180,7 @@ class Anomaly:
             score=_take(properties, "Score", float),
             p_value=_take(properties, "PValue", float),
             detectors=tuple(_take(properties, "Detectors", list)),
-            metrics=tuple(Blame(*row) for row in _take(properties, "Metrics", list)),
+            metrics=_rows(properties, "Metrics", Blame),
             message=_take(properties, "Message", str),
             recurrence=_take(properties, "Recurrence", int),
             useful=_take(properties, "Useful", str),
@@ -205,7 +227,7 @@ class Instrument:
             "since_us": _take(properties, "Since", int),
             "budget": _take(properties, "Budget", int),
             "children": _take(properties, "FollowChildren", bool),
-            "places": tuple(Place(*row) for row in _take(properties, "Places", list)),
+            "places": _rows(properties, "Places", Place),
             "calls": _take(properties, "Calls", int),
             "rate": _take(properties, "Rate", float),
             "lost": _take(properties, "Lost", int),
@@ -282,6 +304,11 @@ class Price:
     free_s: float
     before_s: float
 
+    @classmethod
+    def of(cls, row: Mapping[str, float]) -> Price:
+        """Read the answer of ``MeasureAllocationPrice``."""
+        return cls(row["malloc_s"], row["free_s"], row["before_s"])
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:
@@ -291,6 +318,12 @@ class Stack:
     bytes: int
     blocks: int
     frames: tuple[str, ...]
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Stack:
+        """Read one row of ``Top``."""
+        pid, held, blocks, frames = row
+        return cls(pid, held, blocks, tuple(frames))
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +379,7 @@ class Allocations:
             state=_take(properties, "State", str),
             since_us=_take(properties, "Since", int),
             budget=_take(properties, "Budget", int),
-            processes=tuple(Held(*row) for row in _take(properties, "Processes", list)),
+            processes=_rows(properties, "Processes", Held),
             rate=_take(properties, "Rate", float),
             cost=_take(properties, "Cost", float),
             lost=_take(properties, "Lost", int),
@@ -365,6 +398,11 @@ class Hook:
     hook: str
     rank: int
     why: str
+
+    @property
+    def off(self) -> bool:
+        """Whether nobody asked for the collector."""
+        return self.rank == 0 and not self.hook
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Hook:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -244,7 +245,7 @@ def files(directory: Path) -> Sequence[tuple[Path, str]]:
         return tuple(_files(directory))
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise ConfigError("", why, "a directory that can be read", str(directory)) from None
+        raise ConfigError("", why, "a directory that can be read", str(error.filename or directory)) from None
 
 
 def _files(directory: Path) -> Iterator[tuple[Path, str]]:
@@ -252,8 +253,11 @@ def _files(directory: Path) -> Iterator[tuple[Path, str]]:
         yield directory / MAIN, ""
     if (directory / DETECTORS).exists():
         yield directory / DETECTORS, "detection"
-    for path in sorted((directory / DROP_INS).glob("*.yml")):
-        yield path, ""
+    # glob() says nothing of a directory that can't be read
+    with suppress(FileNotFoundError):
+        for path in sorted((directory / DROP_INS).iterdir()):
+            if path.suffix == ".yml":
+                yield path, ""
 
 
 def load(directory: Path, check_detection: Callable[[Mapping[str, Any]], object]) -> Config:

@@ -100,11 +100,11 @@ class HookView:
 
     collector: str
     hook: str
-    """Empty where nothing serves it."""
+    """Empty where nothing serves it, or it is off."""
     rank: int
-    """0 is the first choice; -1 where nothing serves it."""
+    """0 is the first choice, and what is off; -1 where nothing serves it."""
     why: str
-    """Why each better hook does not serve, empty for the first choice."""
+    """Why each better hook does not serve, or why it is off; empty for the first choice."""
 
 
 @dataclass(frozen=True, slots=True)

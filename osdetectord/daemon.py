@@ -46,10 +46,11 @@ from osdetectord.record import Record
 from osdetectord.recording import Recording
 from osdetectord.remembering import Remembering
 from osdetectord.sample import Frame
-from osdetectord.sampler import Exited, Sampler, Tick
+from osdetectord.sampler import Exited, ProcessSeries, Sampler, Tick
 from osdetectord.sharing import Share
 from osdetectord.target import SpecKind
 from osdetectord.ticker import Ticker
+from osdetectord.trouble import Troubles
 from osdetectord.verdict import EvidenceState, Verdict
 from osdetectord.watching import Target, Watching
 from osdetectord.worker_client import Setup, WorkerClient
@@ -144,6 +145,7 @@ class Daemon:
             self._worker, self._units, self._anomalies.ended, lambda: self._bus.manager_changed(["Units"])
         )
         self._ticker = Ticker(sampler, config.interval_s, self._on_tick)
+        self._untold = Troubles("what became of %s is not told", "what becomes of %s is told again")
         self._evidences: tuple[EvidenceState, ...] = ()
         self._status = ""
         self._stop = asyncio.Event()
@@ -256,26 +258,24 @@ class Daemon:
         changed: dict[int, Target] = {}
         members = self._watching.members
         for child in tick.started:
-            for target in self._watching.started(child):
-                self._happenings.note(now_us, "started", child.info.comm, child.info.process.pid, target.number)
-                changed[target.number] = target
+            with self._untold.apart(f"process {child.info.process.pid}"):
+                for target in self._watching.started(child):
+                    self._happenings.note(now_us, "started", child.info.comm, child.info.process.pid, target.number)
+                    changed[target.number] = target
         for now in tick.execed:
-            member = self._watching.execed(now)
-            if member is not None:
-                for target in self._watching.targets_of(now.series):
-                    self._happenings.note(now_us, "executed", now.info.comm, now.info.process.pid, target.number)
-                if member.told:
-                    self._worker.remove(member.series)
-                    self._worker.add(member.series, member.program)
+            with self._untold.apart(f"process {now.info.process.pid}"):
+                self._execed(now, now_us)
         changed.update({target.number: target for target in self._watching.appeared(tick.strangers)})
         self._take(tick.frame)
         for end in tick.exited:
-            changed.update({target.number: target for target in self._exited(end)})
+            with self._untold.apart(f"process {end.process.pid}"):
+                changed.update({target.number: target for target in self._exited(end)})
         for target in changed.values():
-            if self._watching.is_over(target):
-                self._remove(target)
-            else:
-                self._changed(target)
+            with self._untold.apart(str(target.spec)):
+                if self._watching.is_over(target):
+                    self._remove(target)
+                else:
+                    self._changed(target)
         self.instruments.ticked(tick)
         self.allocations.ticked(tick)
         # those that the kernel took in before their parents were let go
@@ -308,6 +308,16 @@ class Daemon:
             self._worker.send(replace(frame, series=frame.series[part], values=frame.values[part]))
         self._parts.take(frame, now_us, (*self.instruments.measured(), *self.allocations.measured()), members)
         self._keeping.take(now_us, self._watching)
+
+    def _execed(self, now: ProcessSeries, now_us: int) -> None:
+        member = self._watching.execed(now)
+        if member is None:
+            return
+        for target in self._watching.targets_of(now.series):
+            self._happenings.note(now_us, "executed", now.info.comm, now.info.process.pid, target.number)
+        if member.told:
+            self._worker.remove(member.series)
+            self._worker.add(member.series, member.program)
 
     def _exited(self, end: Exited) -> list[Target]:
         """Note the end of a process; returns the targets that it was of."""

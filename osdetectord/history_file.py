@@ -38,8 +38,9 @@ CREATE INDEX IF NOT EXISTS anomaly_opened ON anomaly (opened_us);
 _VERSION = 2
 _ALL = (0, *(step.step_s for step in STEPS))
 _MOST_THINNED = 20_000
-"""Rows that are thinned at once."""
+"""Rows that are thinned at once, and the rest of the coarse step that the next one is of."""
 _ROWS_AT_ONCE = 4096
+_EVERY_ROW = 1 << 30
 _DELETED_AT_ONCE = 2000
 _SLICES = 20
 """What is dropped at once for want of room is this part of the time that the history spans."""
@@ -159,9 +160,10 @@ class HistoryFile:
         """
         most_bytes = most_bytes if self._path else min(most_bytes, _MOST_IN_MEMORY)
         try:
+            done_us = now_us
             for at, step in enumerate(STEPS):
                 with self._writing, self._db:
-                    self._coarsen(step, now_us - round(full_s * 24**at * 1e6))
+                    done_us = self._coarsen(step, min(done_us, now_us - round(full_s * 24**at * 1e6)))
             self._forget(now_us - round(keep_s * 1e6))
             while self.used_bytes() > most_bytes and self._drop_oldest():
                 # pages that are free again are written anew; they go back to the disk where the limit has fallen
@@ -315,13 +317,21 @@ class HistoryFile:
     def _put_rows(self, rows: Iterable[tuple[int, int, int, int, int, bytes]]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO row VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def _coarsen(self, step: thinning.Step, before_us: int) -> None:
-        """Replace rows of the finer step by coarser ones, as far as whole coarse steps are old enough."""
+    def _coarsen(self, step: thinning.Step, before_us: int) -> int:
+        """Replace rows of the finer step by coarser ones, as far as whole coarse steps are old enough.
+
+        Returns the instant before which no finer ones are left.
+        """
         step_us = step.step_s * 1_000_000
         before_us = before_us // step_us * step_us
+        old = "step_s = ? AND time_us < ?"
+        beyond = f"SELECT time_us FROM row WHERE {old} ORDER BY time_us LIMIT 1 OFFSET ?"
+        found = self._db.execute(beyond, (step.of_s, before_us, _MOST_THINNED)).fetchone()
+        if found is not None:
+            before_us = (found[0] // step_us + 1) * step_us
         # in one piece, so that no coarse step is torn
-        where, values = "step_s = ? AND time_us < ? ORDER BY band, target, time_us LIMIT ?", (step.of_s, before_us)
-        for group in list(self._groups(self._db, where, (*values, _MOST_THINNED), _MOST_THINNED)):
+        where = f"{old} ORDER BY band, target, time_us"
+        for group in list(self._groups(self._db, where, (step.of_s, before_us), _EVERY_ROW)):
             steps = group.times_us // step_us
             starts = np.union1d(thinning.runs(steps), thinning.runs(group.targets))
             last = np.append(starts[1:], len(steps)) - 1
@@ -333,6 +343,7 @@ class HistoryFile:
                     group.targets[last].tolist(), group.times_us[last].tolist(), coarse, strict=True
                 )
             )
+        return before_us
 
     def _read(
         self, db: sqlite3.Connection, target: int, band: int, since_us: int, names: Sequence[str]

@@ -13,7 +13,7 @@ from osdetectord.history import History
 from osdetectord.logger import get_logger
 from osdetectord.recording import Recording
 from osdetectord.thinning import STEPS
-from osdetectord.trouble import Trouble
+from osdetectord.trouble import Trouble, Troubles
 from osdetectord.watching import Watching
 
 WRITE_S = 2.0
@@ -44,6 +44,7 @@ class Keeping:
         self._hanging = Trouble("the disk takes the history again")
         self._unwritten = Trouble("the history is written again")
         self._unrecorded = Trouble("the CSV files are written again")
+        self._unkept = Troubles("samples of %s are not kept", "samples of %s are kept again")
         self._reading = asyncio.Lock()
         self._chore: Future[None] | None = None
         self._anomalies: Future[None] | None = None
@@ -56,12 +57,13 @@ class Keeping:
         if due:
             self._expected_us = now_us
         for target in watching:
-            row = watching.row(target)
-            if row is None:
-                continue
-            self._history.add(target.number, now_us, row, watching.of_parts(target))
-            if due and (expected := watching.expected(target)) is not None:
-                self._history.add_expected(target.number, now_us, *expected)
+            with self._unkept.apart(str(target.spec)):
+                row = watching.row(target)
+                if row is None:
+                    continue
+                self._history.add(target.number, now_us, row, watching.of_parts(target))
+                if due and (expected := watching.expected(target)) is not None:
+                    self._history.add_expected(target.number, now_us, *expected)
 
     def tidy(self, config: Config) -> None:
         """Have the disk's executor write what waits and make it fewer; says so once when the disk hangs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from osdetectord.errors import NoSuchUser
@@ -34,8 +34,8 @@ class Matcher:
                 if entry.name.isdigit() and int(entry.name) != self._own:
                     yield int(entry.name)
 
-    def matches(self, spec: Spec, pid: int, group: str = "") -> bool:
-        """Return whether process ``pid`` is meant.
+    def among(self, pids: Iterable[int], spec: Spec, group: str = "") -> list[int]:
+        """Return those of these processes that are meant.
 
         Parameters
         ----------
@@ -44,29 +44,31 @@ class Matcher:
         group
             Control group of a unit as the service manager tells it.
         """
-        if spec.kind is SpecKind.COMM:
-            return self._comm(pid) == spec.value and not self._is_kernel_thread(pid)
-        if spec.kind is SpecKind.EXE:
-            # /bin/sh is a link to a link; the kernel tells where they lead, and the target of a link may change
-            found = self.exe(pid)
-            return bool(found) and (found == spec.value or found == os.path.realpath(spec.value))
-        if spec.kind is SpecKind.USER:
-            try:
-                uid = user_id(spec)
-            except NoSuchUser:  # any more: nobody's processes
-                return False
-            return self._uid(pid) == uid and not self._is_kernel_thread(pid)
-        wanted = self._root + group if spec.kind is SpecKind.UNIT else spec.value
-        if not wanted or wanted == self._root:
-            return False
-        group_of = self.cgroup(pid)
-        return group_of is not None and (group_of == wanted or group_of.startswith(wanted + "/"))
+        try:
+            is_meant = self._test(spec, group)
+        except NoSuchUser:  # any more: nobody's processes
+            return []
+        return [pid for pid in pids if is_meant(pid)]
 
     def find(self, spec: Spec, group: str = "") -> list[int]:
         """Return all processes that are meant, by pid; raises NoSuchUser."""
+        return sorted(filter(self._test(spec, group), self.pids()))
+
+    def _test(self, spec: Spec, group: str) -> Callable[[int], bool]:
+        """Return what tells whether a process is meant; what is the same for all is looked up once."""
+        if spec.kind is SpecKind.COMM:
+            return lambda pid: self._comm(pid) == spec.value and not self._is_kernel_thread(pid)
+        if spec.kind is SpecKind.EXE:
+            # /bin/sh is a link to a link; the kernel tells where they lead, and the target of a link may change
+            paths = (spec.value, os.path.realpath(spec.value))
+            return lambda pid: self.exe(pid) in paths
         if spec.kind is SpecKind.USER:
-            user_id(spec)
-        return sorted(pid for pid in self.pids() if self.matches(spec, pid, group))
+            uid = user_id(spec)
+            return lambda pid: self._uid(pid) == uid and not self._is_kernel_thread(pid)
+        wanted = self._root + group if spec.kind is SpecKind.UNIT else spec.value
+        if not wanted or wanted == self._root:
+            return lambda pid: False
+        return lambda pid: f"{self.cgroup(pid) or ''}/".startswith(wanted + "/")
 
     def exe(self, pid: int) -> str:
         """Return the path of the executable without the kernel's `` (deleted)``; empty where it can't be read."""

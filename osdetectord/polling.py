@@ -18,6 +18,7 @@ from osdetectord.core import HookView
 from osdetectord.errors import NoSuchProcess
 from osdetectord.hooks import hook_views
 from osdetectord.process import Process
+from osdetectord.trouble import Troubles
 
 UNKNOWN_CODE = 0xFFFFFFFF
 """Exit status of a process whose end only its absence tells."""
@@ -77,6 +78,7 @@ class Polling:
     def __init__(self, why: str) -> None:
         self._rows: dict[int, _Row] = {}
         self._lost: dict[str, int] = dict.fromkeys(layout.LOST, 0)
+        self._unseen = Troubles("%s can't be looked at", "%s is looked at again")
         self.ranks: Mapping[str, tuple[int, str]] = {
             collector.name: (without_kernel(collector), why) for collector in COLLECTORS
         }
@@ -121,25 +123,32 @@ class Polling:
         # children of children are found in the same pass; each process is visited once
         for serial in queue:
             row = self._rows[serial]
-            try:
-                stat = proc.stat_of(row.process.pid)
-            except NoSuchProcess:
-                row.gone = True
-                continue
-            if stat.start_ticks != row.process.start_ticks or (stat.state in "ZX" and stat.threads <= 1):
-                row.gone = True
-                continue
-            row.comm = stat.comm
-            if row.flags & layout.FOLLOW:
-                for child in proc.children(row.process.pid):
-                    known = len(self._rows)
-                    found = self._add(child, row.flags, serial, row.process.pid)
-                    if found is not None and len(self._rows) > known:
-                        queue.append(found)
+            with self._unseen.apart(f"process {row.process.pid} ({row.comm})"):
+                queue += self._look(serial, row)
         table = np.zeros(len(self._rows), dtype=layout.PROCESS)
         for index, row in enumerate(self._rows.values()):
             table[index] = row.record()
         return PolledTables(np.array(list(self._rows), dtype=np.uint64), table)
+
+    def _look(self, serial: int, row: _Row) -> list[int]:
+        """Note what became of a process; returns its new children."""
+        try:
+            stat = proc.stat_of(row.process.pid)
+        except NoSuchProcess:
+            row.gone = True
+            return []
+        if stat.start_ticks != row.process.start_ticks or (stat.state in "ZX" and stat.threads <= 1):
+            row.gone = True
+            return []
+        row.comm = stat.comm
+        children = []
+        if row.flags & layout.FOLLOW:
+            for child in proc.children(row.process.pid):
+                known = len(self._rows)
+                found = self._add(child, row.flags, serial, row.process.pid)
+                if found is not None and len(self._rows) > known:
+                    children.append(found)
+        return children
 
     def forget(self, serials: NDArray[np.uint64], threads: bool) -> None:
         for serial in serials:

@@ -32,6 +32,7 @@ from osdetectord.process import Process, ProcessInfo
 from osdetectord.sample import Frame
 from osdetectord.series import Rates
 from osdetectord.top import Top
+from osdetectord.trouble import Troubles
 
 REMEMBERED = 4096
 """Ended processes whose series children may still name as their parent's."""
@@ -188,6 +189,7 @@ class Sampler:
         self._found: tuple[ProcessSeries, ...] = ()
         self._ticks = 0
         self._unopened = 0
+        self._unread = Troubles("what /proc tells of %s can't be read", "what /proc tells of %s is read again")
         self._last_ns = 0
         self._collectors = [c for c in COLLECTORS if self._by_kernel(c.name)]
         served = tuple(metric for collector in self._collectors for metric in collector.metrics)
@@ -195,7 +197,7 @@ class Sampler:
         # functions of user programs: programs and tables, of no way where the kernel part is not loaded
         self.uprobes = Uprobes("", kernel.ranks["lifecycle"][1]) if isinstance(kernel, Polling) else kernel.uprobes
         views = [
-            HookView(view.collector, NOT_CONFIGURED, 0, "") if _is_off(view.collector, collectors) else view
+            HookView(view.collector, "", 0, NOT_CONFIGURED) if _is_off(view.collector, collectors) else view
             for view in kernel.hook_views()
         ]
         self.hooks: tuple[HookView, ...] = (*views, *PROC_HOOKS)
@@ -378,8 +380,8 @@ class Sampler:
             strangers = tuple(dict.fromkeys(int(pid) for pid in self._kernel.events()["pid"]))
             tables = self._kernel.snapshot()
             serials, processes = self._processes(tables)
-            started = (*self._found, *self._start(serials, processes))
-            self._found = ()
+            # told by the next tick where this one fails
+            self._found += self._start(serials, processes)
             execed = self._execute(serials, processes)
             entries = [self._entries.get(int(serial)) for serial in serials]
             readings = self._readings(tables, serials, processes, entries)
@@ -401,6 +403,7 @@ class Sampler:
             if self._ticks % SWEEP_TICKS == 0:
                 self._kernel.sweep(serials)
             frame = Frame(now_ns, interval_s, series, self.metrics, values)
+            started, self._found = self._found, ()
             return Tick(frame, readings[alive], started, execed, exited, strangers)
 
     @staticmethod
@@ -454,15 +457,17 @@ class Sampler:
         for index, entry in enumerate(entries):
             if entry is None:
                 continue
-            # one that came and went between two ticks has its totals from the kernel
-            if entry.files is None and entry.stuck == 0 and not (ended[index] and entry.from_birth):
-                self._open_files(entry)
-            if entry.files is not None:
-                try:
-                    rest[index] = self._proc_row(entry, entry.files)
-                except NoSuchProcess:
-                    entry.files.close()
-                    entry.files = None
+            info = entry.about.info
+            with self._unread.apart(f"process {info.process.pid} ({info.comm})"):
+                # one that came and went between two ticks has its totals from the kernel
+                if entry.files is None and entry.stuck == 0 and not (ended[index] and entry.from_birth):
+                    self._open_files(entry)
+                if entry.files is not None:
+                    try:
+                        rest[index] = self._proc_row(entry, entry.files)
+                    except NoSuchProcess:
+                        entry.files.close()
+                        entry.files = None
         out = np.hstack((*blocks, rest))
         for index, entry in enumerate(entries):
             if entry is not None:

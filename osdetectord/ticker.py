@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from osdetectord.logger import get_logger
 from osdetectord.sampler import Tick
+from osdetectord.trouble import Troubles
 
 MAX_PENDING = 10
 """Ticks that the loop may be behind by before points of the grid are left out."""
-
-logger = get_logger()
 
 
 class Ticks(Protocol):
@@ -44,6 +42,7 @@ class Ticker:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
         self._pending = 0
+        self._troubles = Troubles("%s failed", "%s succeeds again")
         self.progress_s = time.monotonic()
         """CLOCK_MONOTONIC seconds of the last tick that ended."""
         self.tick_s = 0.0
@@ -78,14 +77,12 @@ class Ticker:
         if self._pending >= MAX_PENDING:
             self.skipped += 1
             return
-        try:
+        with self._troubles.apart("a tick of the collectors"):
             tick = self._source.tick(time.monotonic_ns())
-        except Exception:  # one bad tick must not end collection
-            logger.error("a tick of the collectors failed", exc_info=True)
-            return
-        self._pending += 1
-        self._loop.call_soon_threadsafe(self._hand_over, tick)
+            self._pending += 1
+            self._loop.call_soon_threadsafe(self._hand_over, tick)
 
     def _hand_over(self, tick: Tick) -> None:
         self._pending -= 1
-        self._deliver(tick)
+        with self._troubles.apart("taking in a tick of the collectors"):
+            self._deliver(tick)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from osdetectord.logger import get_logger
+
+MOST_LASTING = 1000
+"""Troubles of one kind that are remembered; one that is forgotten may be said again."""
 
 logger = get_logger()
 
@@ -31,3 +37,33 @@ class Trouble:
         if self._lasts:
             logger.info(self._over)
         self._lasts = False
+
+
+class Troubles:
+    """Many things, of which each may go wrong without the others.
+
+    Parameters
+    ----------
+    wrong, over
+        What is said of one, by its name for ``%s``.
+    """
+
+    def __init__(self, wrong: str, over: str) -> None:
+        self._wrong, self._over = wrong, over
+        self._lasting: dict[str, None] = {}
+
+    @contextmanager
+    def apart(self, name: str) -> Iterator[None]:
+        """Let what goes wrong within go no further."""
+        try:
+            yield
+        except Exception:  # whatever it is, it is not the others'
+            if name not in self._lasting:
+                logger.error(self._wrong, name, exc_info=True)
+            self._lasting[name] = None
+            if len(self._lasting) > MOST_LASTING:
+                del self._lasting[next(iter(self._lasting))]
+        else:
+            if name in self._lasting:
+                del self._lasting[name]
+                logger.info(self._over, name)

@@ -29,6 +29,7 @@ from osdetectord.measured import GROUPS, LARGEST
 from osdetectord.process import Process
 from osdetectord.sampler import Exited, ProcessSeries
 from osdetectord.target import Spec, SpecKind, parse_spec
+from osdetectord.trouble import Troubles
 from osdetectord.verdict import Verdict
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -157,6 +158,7 @@ class Watching:
         self.next_number = 1
         """Number of the next target; one that was given is never given again, over restarts too."""
         self._one_watch = asyncio.Lock()
+        self._unmatched = Troubles("%s takes in no processes", "%s takes in processes again")
 
     # ---- asked for by people
 
@@ -283,14 +285,17 @@ class Watching:
 
     def appeared(self, pids: Iterable[int]) -> list[Target]:
         """Take in processes that newly match; returns the targets that changed."""
-        changed = []
+        changed: list[Target] = []
         pids = list(pids)
+        if not pids:
+            return changed
         for target in self.targets.values():
             if target.spec.kind is SpecKind.PID:
                 continue
-            found = [pid for pid in pids if self._matcher.matches(target.spec, pid, target.group)]
-            if self._take(target, found):
-                changed.append(target)
+            with self._unmatched.apart(str(target.spec)):
+                found = self._matcher.among(pids, target.spec, target.group)
+                if self._take(target, found):
+                    changed.append(target)
         return changed
 
     def rescan(self) -> list[Target]:

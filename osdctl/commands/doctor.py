@@ -78,7 +78,7 @@ def _hook(row: Hook) -> Check:
         return Check(name, "fail", f"nothing serves it: {row.why or 'no reason given'}", "see man osdetectord")
     if row.rank > 0:
         return Check(name, "warn", f"{row.hook}, a fallback: {row.why}")
-    return Check(name, "ok", row.hook)
+    return Check(name, "ok", row.why if row.off else row.hook)
 
 
 def _probed() -> list[Check]:

@@ -67,13 +67,15 @@ def line(name: str, text: str, look: Look) -> str:
 
 def hooks(daemon: Daemon, look: Look) -> str:
     """Return which hook serves each collector; what serves none stands out."""
-    best = [shown(row.collector) for row in daemon.collectors if row.rank == 0]
+    best = [shown(row.collector) for row in daemon.collectors if row.rank == 0 and not row.off]
     parts = [f"{', '.join(best)} by the best there is"] if best else []
     for row in daemon.collectors:
         if row.rank < 0:
             parts.append(look.paint(f"{shown(row.collector)} none", Colour.RED))
         elif row.rank:
             parts.append(f"{shown(row.collector)} by {shown(row.hook)} (fallback)")
+        elif row.off:
+            parts.append(f"{shown(row.collector)} {shown(row.why)}")
     return "; ".join(parts) + (
         called.here("; osdctl doctor says why") if any(row.rank for row in daemon.collectors) else ""
     )
@@ -98,6 +100,8 @@ def cost(values: Mapping[str, float]) -> str:
     for name, value in sorted(values.items()):
         label, _, last = name.rpartition("_")
         if label and last in units:
+            if name.endswith("cpu_s"):
+                label += " time"  # the other cpu is the share of one that is used now
             parts.append(f"{shown(label).replace('_', ' ')} {quantity(value, units[last])}")
         else:
             parts.append(f"{shown(name).replace('_', ' ')} {number(value)}")

@@ -49,6 +49,8 @@ BEYOND = 1e30
 """The most that counts, of a sample, a score or a blame."""
 MOST_PROGRAMS = 256
 """Programs whose learnt state is kept in memory, where there is no directory for it."""
+MOST_CATALOGUES = 1000
+"""Programs whose episodes are known here; beyond so many, those that are watched no more are forgotten."""
 
 logger = get_logger()
 
@@ -133,6 +135,7 @@ class Engine:
             slot = self._slot_of.pop(series)
             heappush(self._free, slot)
             del self._program[series]
+            self._forget_catalogues()
             for part in self._parts():
                 part.clear(np.array([slot]))
             used = max(self._slot_of.values(), default=-1) + 1
@@ -343,7 +346,16 @@ class Engine:
             self._life.history.take_back(slots)
 
     def _catalogue(self, program: str) -> Catalogue:
-        return self._catalogues.setdefault(program, Catalogue())
+        # those that were used last stand last
+        self._catalogues[program] = self._catalogues.pop(program, Catalogue())
+        return self._catalogues[program]
+
+    def _forget_catalogues(self) -> None:
+        if len(self._catalogues) > MOST_CATALOGUES:
+            watched = set(self._program.values())
+            unused = [program for program in self._catalogues if program not in watched]
+            for program in unused[: len(self._catalogues) - MOST_CATALOGUES]:
+                del self._catalogues[program]
 
     def _eldest(self) -> dict[str, int]:
         """Return which process of each program has been known longest: it speaks for the program."""

@@ -20,6 +20,8 @@ MAGIC = b"osdetectord-state"
 VERSION = 2
 """2: packed memory, and arrays that only some series have."""
 SUFFIX = ".state"
+MOST_FILES = 1000
+"""Of programs; the one that was written longest ago goes first."""
 
 logger = get_logger()
 
@@ -53,6 +55,8 @@ class Store:
         head = b"%s %d %s\n" % (MAGIC, VERSION, sha256(body).hexdigest().encode())
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.path(program)
+        if not path.exists():
+            self._make_room()
         part = path.with_suffix(".part")
         with part.open("wb") as file:
             file.write(head + body)
@@ -89,6 +93,13 @@ class Store:
             except OSError as failed:
                 logger.warning("cannot set learnt state aside", path=str(path), error=str(failed))
             return None
+
+    def _make_room(self) -> None:
+        """Remove what leaves no room for one more program; what was set aside takes as much as a program."""
+        with os.scandir(self._directory) as entries:
+            found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.is_file()]
+        for _, path in sorted(found)[: max(0, len(found) - MOST_FILES + 1)]:
+            os.unlink(path)
 
 
 def _parse(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

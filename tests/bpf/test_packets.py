@@ -159,6 +159,6 @@ def test_packets_are_off_unless_asked_for():
     try:
         assert not [metric for metric in sampler.metrics if metric.name.startswith("packets.")]
         (hook,) = (view for view in sampler.hooks if view.collector == "packets")
-        assert (hook.hook, hook.rank, hook.why) == (NOT_CONFIGURED, 0, "")
+        assert (hook.hook, hook.rank, hook.why) == ("", 0, NOT_CONFIGURED)
     finally:
         sampler.close()

@@ -33,6 +33,12 @@ def manager_properties():
     hooks = [
         {"Collector": v("s", "cpu"), "Hook": v("s", "raw_tp sched_switch"), "Rank": v("i", 0), "Why": v("s", "")},
         {"Collector": v("s", "network"), "Hook": v("s", "sys_exit"), "Rank": v("i", 1), "Why": v("s", "no raw_tp")},
+        {
+            "Collector": v("s", "packets"),
+            "Hook": v("s", ""),
+            "Rank": v("i", 0),
+            "Why": v("s", "off in the configuration"),
+        },
     ]
     detectors = [
         {"Name": v("s", "level"), "State": v("s", "on"), "Why": v("s", "")},
@@ -43,7 +49,7 @@ def manager_properties():
         "Collectors": v("aa{sv}", hooks),
         "Detectors": v("aa{sv}", detectors),
         "Lost": v("a{st}", {"ring": 13, "queue": 0}),
-        "SelfCost": v("a{sd}", {"cpu_percent": 0.43, "rss_bytes": 41.0 * 2**20}),
+        "SelfCost": v("a{sd}", {"cpu_percent": 0.43, "cpu_s": 7.0, "rss_bytes": 41.0 * 2**20}),
         "Worker": v("s", "connected"),
         "Targets": v("ao", sorted(targets)),
         "Units": v("a{ss}", {"cpu.on_cpu": "s/s", "memory.rss": "bytes"}),

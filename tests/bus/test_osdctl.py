@@ -126,10 +126,11 @@ def test_status_is_the_daemon_in_a_line_each(osdctl):
     assert (done.returncode, done.stderr) == (0, "")
     assert "osdetectord 9.8.7, running" in done.stdout
     assert "3 (1 anomalous, 1 learning, 1 normal)" in done.stdout
-    assert "cpu by the best there is; network by sys_exit (fallback); osdctl doctor says why" in done.stdout
+    hooks = "cpu by the best there is; network by sys_exit (fallback); packets off in the configuration"
+    assert f"{hooks}; osdctl doctor says why" in done.stdout
     assert "on: level; absent: lstm (no torch)" in done.stdout
     assert "ring 13" in done.stdout
-    assert "rss 41 MiB" in done.stdout
+    assert "cpu 0.43 %, cpu time 7 s, rss 41 MiB" in done.stdout
 
 
 def test_list_in_a_pipe_is_plain_and_whole(osdctl):
@@ -578,6 +579,7 @@ def test_doctor_with_a_daemon_tells_its_hooks_detectors_and_losses(osdctl):
     assert rows["daemon"]["state"] == "ok"
     assert rows["hook cpu"]["state"] == "ok"
     assert rows["hook network"]["state"] == "warn"
+    assert (rows["hook packets"]["state"], rows["hook packets"]["said"]) == ("ok", "off in the configuration")
     assert rows["detector lstm"]["said"] == "absent: no torch"
     assert rows["losses"]["said"].startswith("13 ring")
     assert "kernel.bpf_stats_enabled=1" in rows["cost"]["todo"]

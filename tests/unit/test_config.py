@@ -145,5 +145,24 @@ def test_a_directory_that_cannot_be_looked_at_is_refused(tmp_path):
     assert len(problems(tmp_path / ("x" * 300), Settings.parse)) == 1
 
 
+def test_a_directory_of_drop_ins_that_cannot_be_read_is_refused_by_its_name(tmp_path):
+    drop_ins = tmp_path / "conf.d"
+    drop_ins.touch()
+    assert refused(tmp_path) == f"{drop_ins}: not a directory, expected a directory that can be read"
+    drop_ins.unlink()
+    drop_ins.symlink_to(drop_ins)
+    assert refused(tmp_path).startswith(f"{drop_ins}: too many levels of symbolic links")
+    assert [error.file for error in problems(tmp_path, Settings.parse)] == [str(drop_ins)]
+
+
+def test_a_drop_in_that_cannot_be_read_is_refused_by_its_name(tmp_path):
+    drop_in = tmp_path / "conf.d" / "10.yml"
+    drop_in.mkdir(parents=True)
+    assert refused(tmp_path) == f"{drop_in}: is a directory, expected a readable file"
+    drop_in.rmdir()
+    drop_in.symlink_to("nowhere")
+    assert refused(tmp_path) == f"{drop_in}: no such file or directory, expected a readable file"
+
+
 def test_a_missing_directory_is_refused(tmp_path):
     assert "no such directory" in refused(tmp_path / "none")

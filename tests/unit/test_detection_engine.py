@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from osdetectord.anomaly import EpisodeKind, Phase
+from osdetectord.detection import engine as module
 from osdetectord.detection.engine import Engine
 from osdetectord.detection.evidences.lstm import Lstm
 from osdetectord.detection.settings import Settings
@@ -325,6 +326,20 @@ def test_a_mark_outlives_the_detector(tmp_path):
     second = Watched(state_dir=tmp_path)
     second.now = first.now
     assert second.feed(values[240:]) == []
+
+
+def test_what_is_known_of_programs_that_left_is_bounded_and_that_of_those_that_are_watched_stays(monkeypatch):
+    monkeypatch.setattr(module, "MOST_CATALOGUES", 3)
+    values = twice()
+    watched = Watched()
+    told = watched.feed(values[:240])
+    watched.engine.mark(told[0].number, False)
+    for number in range(100, 107):
+        watched.engine.add(number, f"unit:{number}.service")
+        watched.engine.mark(0, None)  # asks for what is known of all that are watched
+        watched.engine.remove(number)
+    assert list(watched.engine._catalogues) == ["unit:105.service", "unit:a.service", "unit:106.service"]
+    assert watched.feed(values[240:]) == []
 
 
 def test_a_restarted_program_starts_warm(tmp_path):

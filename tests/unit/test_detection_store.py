@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
+from osdetectord.detection import store as module
 from osdetectord.detection.store import SUFFIX, VERSION, Store
 
 ARRAYS = {"scale/centre": np.arange(7.0), "life/seen": np.array(61, np.int64), "none": np.zeros((0, 5))}
@@ -61,6 +64,17 @@ def test_a_file_of_another_version_is_left_alone_and_learnt_anew(tmp_path):
     assert path.read_bytes() == old
     store.write("unit:a.service", {}, ARRAYS)
     assert store.read("unit:a.service") is not None
+
+
+def test_there_are_no_more_files_than_allowed_and_the_one_written_longest_ago_goes_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MOST_FILES", 3)
+    (tmp_path / "function").mkdir()
+    store = Store(tmp_path)
+    for turn, program in enumerate(("a", "b", "c", "a", "d")):
+        store.write(program, {}, ARRAYS)
+        os.utime(store.path(program), ns=(turn, turn))
+    assert [program for program in "abcd" if store.read(program) is not None] == ["a", "c", "d"]
+    assert (tmp_path / "function").is_dir()
 
 
 def test_objects_are_never_unpickled(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from osdetectord import history_file
 from osdetectord.core import AnomalyView, BlameView
 from osdetectord.history import History
 from osdetectord.history_file import HistoryFile, split
@@ -128,6 +129,18 @@ def test_thinning_over_and_over_loses_no_second(path):
     history.flush()
     times, values = history.file.series(7, ["cpu.on_cpu"], 0, 1)["cpu.on_cpu"]
     assert len(times) == 1 and values[0] == pytest.approx(299.5, abs=3)
+
+
+def test_what_is_too_much_to_thin_at_once_is_thinned_by_whole_steps(path, monkeypatch):
+    monkeypatch.setattr(history_file, "_MOST_THINNED", 25)
+    history = History(HistoryFile(path), NAMES)
+    for target in (7, 11):
+        seen(history, 120, target)
+    for _ in range(10):
+        history.file.thin(120 * S, 0, 1e9, ROOM)
+    for target in (7, 11):
+        times, _ = history.file.series(target, ["cpu.on_cpu"], 0, 1000)["cpu.on_cpu"]
+        assert times == [59 * S, 119 * S]
 
 
 def test_a_thinned_answer_has_mean_and_extremes_of_each_point(path):

@@ -61,6 +61,27 @@ def test_samples_are_kept_at_each_tick_and_expected_ranges_every_ten_seconds(dis
     assert found["cpu.on_cpu:high"][1] == [0.75] * 4
 
 
+def test_a_target_that_cannot_be_kept_is_said_once_and_the_others_are_kept(disk):
+    class OneBad(OneTarget):
+        bad = True
+
+        def row(self, target):
+            if target.number == 7 and self.bad:
+                raise ZeroDivisionError
+            return super().row(target)
+
+    history = History(HistoryFile(None), ["cpu.on_cpu"])
+    keeping = Keeping(history, None, disk)
+    watching = OneBad([Target(7, parse_spec("42"), 0, True, True), Target(11, parse_spec("43"), 0, True, True)])
+    with capture_logs() as logs:
+        for second in range(5):
+            watching.bad = second < 3
+            keeping.take(START + second * S, watching)
+    history.flush()
+    assert [len(history.file.series(n, ["cpu.on_cpu"], 0, 100)["cpu.on_cpu"][0]) for n in (7, 11)] == [2, 5]
+    assert [entry["log_level"] for entry in logs] == ["error", "info"]
+
+
 @pytest.mark.parametrize("where", ["file", "memory"])
 def test_what_was_kept_just_now_is_in_the_answer(disk, tmp_path, where):
     history = History(HistoryFile(tmp_path / "history.sqlite" if where == "file" else None), ["cpu.on_cpu"])

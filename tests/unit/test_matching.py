@@ -67,7 +67,7 @@ def test_a_process_that_is_gone_matches_nothing():
     process.wait()
     matcher = Matcher()
     for spec in ("comm:true", "exe:/bin/true", "user:root", "cgroup:/x", "unit:x"):
-        assert not matcher.matches(parse_spec(spec), process.pid, "/x")
+        assert not matcher.among([process.pid], parse_spec(spec), "/x")
 
 
 def fake_proc(tmp_path, groups):
@@ -92,6 +92,20 @@ def test_a_unit_is_its_control_group_and_what_is_below_it(tmp_path, root):
     assert matcher.find(parse_spec("unit:nginx"), "/system.slice/nginx.service") == [10, 11, 13]
     assert matcher.find(parse_spec("unit:nginx"), "") == []
     assert matcher.find(parse_spec(f"cgroup:{root}/system.slice/nginx.service")) == [10, 11, 13]
+
+
+def test_a_user_is_looked_up_once_for_all_processes(monkeypatch):
+    asked, look_up = [], pwd.getpwnam
+
+    def counted(name):
+        asked.append(name)
+        return look_up(name)
+
+    monkeypatch.setattr(pwd, "getpwnam", counted)
+    spec = parse_spec(f"user:{pwd.getpwuid(os.getuid()).pw_name}")
+    assert Matcher().among([os.getpid()] * 3, spec) == [os.getpid()] * 3
+    assert len(asked) == 1
+    assert Matcher().find(spec) and len(asked) == 2
 
 
 def test_an_unknown_user_is_named():

@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+from structlog.testing import capture_logs
+
 from osdetectord import ticker
 from osdetectord.ticker import Ticker
 
@@ -46,14 +48,24 @@ def test_ticks_come_on_a_grid_and_reach_the_loop_in_order():
     assert sum(steps) / len(steps) >= 0.0199e9
 
 
-def test_a_tick_that_fails_is_not_the_last_one(capsys):
-    def fail(number):
-        if number == 2:
-            raise RuntimeError("broken collector")
+def fail_for_a_while(number):
+    if number in (2, 3, 4):
+        raise RuntimeError("broken collector")
 
-    source, got = Source(fail), []
-    run(source, 0.01, lambda one: len(got) >= 3, got.append)
-    assert 2 not in got
+
+def test_a_tick_that_fails_is_not_the_last_one_and_is_said_once():
+    source, got = Source(fail_for_a_while), []
+    with capture_logs() as logs:
+        run(source, 0.01, lambda one: len(got) >= 3, got.append)
+    assert not {2, 3, 4}.intersection(got)
+    assert [entry["log_level"] for entry in logs] == ["error", "info"]
+
+
+def test_ticks_that_cannot_be_taken_in_are_said_once_and_once_when_they_are_again():
+    source = Source()
+    with capture_logs() as logs:
+        run(source, 0.01, lambda one: len(source.times) >= 7, fail_for_a_while)
+    assert [entry["log_level"] for entry in logs] == ["error", "info"]
 
 
 def test_points_that_a_slow_tick_runs_over_are_left_out_and_counted():

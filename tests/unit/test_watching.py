@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from osdetectord.errors import (
     InvalidArgument,
@@ -245,6 +246,24 @@ def test_a_user_who_is_gone_has_no_processes_and_disturbs_nobody(watching, proc,
     monkeypatch.setattr(pwd, "getpwnam", nobody)
     proc(43, "redis-server")
     assert watching.appeared([43]) == [other]
+
+
+def test_a_target_whose_processes_cannot_be_told_disturbs_nobody_and_is_said_once(watching, proc, monkeypatch):
+    bad, _ = watch(watching, "exe:/bin/sh")
+    other, _ = watch(watching, "comm:redis-server")
+    for pid in (43, 44, 45):
+        proc(pid, "redis-server")
+
+    def broken(path):
+        raise ValueError(path)
+
+    with capture_logs() as logs:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "readlink", broken)
+            assert watching.appeared([43]) == watching.appeared([44]) == [other]
+            assert watching.appeared([]) == []
+        assert watching.appeared([45]) == [other]
+    assert [(entry["log_level"], str(bad.spec) in str(entry)) for entry in logs] == [("error", True), ("info", True)]
 
 
 def test_the_boot_is_the_machines(watching):
