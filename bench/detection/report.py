@@ -31,7 +31,7 @@ def report(directory: Path) -> None:
     """Print how well the recording's faults were found, and how often there was a false alarm."""
     events, tables = read_events(directory), [offline.read(path)[0] for path in offline.files([str(directory)])]
     outcomes = offline.detect(tables, Settings(warmup_s=WARMUP_S), KIND.interval_s)
-    total = Tally()
+    total, lingering = Tally(), 0
     ranks: defaultdict[str, list[float]] = defaultdict(list)
     by_program: defaultdict[str, Tally] = defaultdict(Tally)
     by_hour: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
@@ -52,13 +52,18 @@ def report(directory: Path) -> None:
         for event in _faults(events, table.name):
             by_fault[event.name][0] += bool(outcome.alarm[event.first : event.last].any())
             by_fault[event.name][1] += 1
-        for first, last in offline.runs(outcome.alarm & (label == NORMAL)):
-            print(f"false alarm  {table.name:14} {first:6d} .. {last:6d}  {_cause(events, table.name, first)}")
+        for began, ended in offline.runs(outcome.alarm):
+            for first, last in offline.runs((outcome.alarm & (label == NORMAL))[began : ended + 1]):
+                lingers = bool((label[began : began + first] == ANOMALY).any())
+                lingering += lingers
+                what, cause = "goes on" if lingers else "false alarm", _cause(events, table.name, began + first)
+                print(f"{what:11}  {table.name:14} {began + first:6d} .. {began + last:6d}  {cause}")
     if ranks:
         delay = np.median(total.delays) if total.delays else np.nan
         rank = np.mean([value for values in ranks.values() for value in values])
         print(f"VUS-PR {rank:.3f}  recall {total.recall:.2f}  precision {total.precision:.2f}  ", end="")
         print(f"F1 {total.f1:.3f}  median delay {delay:.0f} s")
+        print(f"{lingering} of the false alarms are alarms of a fault that went on after its label's end")
     for program, one in sorted(by_program.items()):
         rank = f"VUS-PR {np.mean(ranks[program]):.3f}, {one.found} of {one.events} faults found, " if one.events else ""
         print(f"{program:20} {rank}{one.false} false alarms")
