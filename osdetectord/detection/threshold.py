@@ -22,7 +22,10 @@ LOW_START, HIGH_START = 0.25, 0.45
 HARDEST = 2.5
 """A process's own tail moves its level only so far up."""
 TAIL = 0.215
-"""Scale of the exponential tail of the score in normal times, where 1 is the alarm level."""
+"""Scale of the exponential tail of the alarms in normal times, where 1 is the alarm level: so much more is asked for a
+budget that is smaller by a factor of e."""
+SOME, ROW_TAIL = 0.5, 0.16
+"""Share of the rows that have a score at all in normal times, and the scale of its exponential tail."""
 CAP = 1.15
 """A block's maximum counts no more than this times the level: a fault teaches little about normal times."""
 
@@ -183,7 +186,7 @@ class Threshold(SlotArrays):
         self["quiet"][slots] = quiet
         self["age"][slots] += 1
         self._observe(slots[~alarm], np.minimum(plain, CAP * level)[~alarm])
-        p_value = np.exp(-np.minimum(score / TAIL, 700.0))
+        p_value = np.where(score > 0.0, SOME * np.exp(-np.minimum(score / ROW_TAIL, 700.0)), 1.0)
         return score, p_value, alarm
 
     def _observe(self, slots: Slots, plain: Floats) -> None:
