@@ -1,4 +1,4 @@
-"""What became of a recording: each program, each kind of fault, and false alarms by hour since the watch began.
+"""What became of a recording: by program, fault and hour since the watch began, and how rare its p-values are.
 
     python3 -m bench.detection.report DIR
 
@@ -25,13 +25,14 @@ from osdetectord.detection.settings import Settings  # noqa: E402
 KIND = KINDS["process"]
 HOUR_ROWS = 3600
 WARMUP_S = 60.0
+RARE = (0.1, 0.01, 0.001)
 
 
 def report(directory: Path) -> None:
     """Print how well the recording's faults were found, and how often there was a false alarm."""
     events, tables = read_events(directory), [offline.read(path)[0] for path in offline.files([str(directory)])]
     outcomes = offline.detect(tables, Settings(warmup_s=WARMUP_S), KIND.interval_s)
-    total, lingering = Tally(), 0
+    total, lingering, normal = Tally(), 0, []
     ranks: defaultdict[str, list[float]] = defaultdict(list)
     by_program: defaultdict[str, Tally] = defaultdict(Tally)
     by_hour: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
@@ -52,6 +53,7 @@ def report(directory: Path) -> None:
         for event in _faults(events, table.name):
             by_fault[event.name][0] += bool(outcome.alarm[event.first : event.last].any())
             by_fault[event.name][1] += 1
+        normal.append(outcome.p_value[(label == NORMAL) & (outcome.score > 0.0).cumsum().astype(bool)])
         for began, ended in offline.runs(outcome.alarm):
             for first, last in offline.runs((outcome.alarm & (label == NORMAL))[began : ended + 1]):
                 lingers = bool((label[began : began + first] == ANOMALY).any())
@@ -69,6 +71,9 @@ def report(directory: Path) -> None:
         print(f"{program:20} {rank}{one.false} false alarms")
     for name, (found, number) in sorted(by_fault.items(), key=lambda item: item[1][0] / item[1][1]):
         print(f"{name:20} {found:3d} of {number:3d} found")
+    quiet = np.concatenate(normal)
+    told = ", ".join(f"{np.mean(quiet <= p):.2g} have p <= {p:g}" for p in RARE)
+    print(f"of {len(quiet)} rows that were judged and without a fault {told}")
     for hour, (false, rows) in sorted(by_hour.items()):
         hours = rows / HOUR_ROWS
         print(
