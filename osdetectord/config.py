@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -253,9 +252,10 @@ def _files(directory: Path) -> Iterator[tuple[Path, str]]:
         yield directory / MAIN, ""
     if (directory / DETECTORS).exists():
         yield directory / DETECTORS, "detection"
-    # glob() says nothing of a directory that can't be read
-    with suppress(FileNotFoundError):
-        for path in sorted((directory / DROP_INS).iterdir()):
+    drop_ins = directory / DROP_INS
+    # a link that leads nowhere is there too; glob() says nothing of a directory that can't be read
+    if drop_ins.is_symlink() or drop_ins.exists():
+        for path in sorted(drop_ins.iterdir()):
             if path.suffix == ".yml":
                 yield path, ""
 

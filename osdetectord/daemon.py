@@ -145,6 +145,7 @@ class Daemon:
             self._worker, self._units, self._anomalies.ended, lambda: self._bus.manager_changed(["Units"])
         )
         self._ticker = Ticker(sampler, config.interval_s, self._on_tick)
+        self._untaken = Troubles("%s are not taken in", "%s are taken in again")
         self._untold = Troubles("what became of %s is not told", "what becomes of %s is told again")
         self._evidences: tuple[EvidenceState, ...] = ()
         self._status = ""
@@ -266,7 +267,9 @@ class Daemon:
             with self._untold.apart(f"process {now.info.process.pid}"):
                 self._execed(now, now_us)
         changed.update({target.number: target for target in self._watching.appeared(tick.strangers)})
-        self._take(tick.frame)
+        # who ended is told only once
+        with self._untaken.apart("samples"):
+            self._take(tick.frame)
         for end in tick.exited:
             with self._untold.apart(f"process {end.process.pid}"):
                 changed.update({target.number: target for target in self._exited(end)})

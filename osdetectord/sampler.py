@@ -382,10 +382,8 @@ class Sampler:
             serials, processes = self._processes(tables)
             # told by the next tick where this one fails
             self._found += self._start(serials, processes)
-            execed = self._execute(serials, processes)
             entries = [self._entries.get(int(serial)) for serial in serials]
             readings = self._readings(tables, serials, processes, entries)
-            ended, exited = self._end(serials, processes, entries, readings)
             alive = np.array(
                 [
                     e is not None and not flags & layout.EXITED
@@ -397,6 +395,9 @@ class Sampler:
             interval_s = (tables.now_ns - self._last_ns) * 1e-9 if self._last_ns else 0.0
             values = self._rates.sample(tables.now_ns, series, readings[alive])
             self._last_ns = tables.now_ns
+            # these are told only once, and so when all that may fail is done
+            execed = self._execute(serials, processes)
+            ended, exited = self._end(serials, processes, entries, readings)
             if len(ended):
                 self._kernel.forget(ended, threads=False)
             self._ticks += 1

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from osdetectord.logger import get_logger
 
-MOST_LASTING = 1000
-"""Troubles of one kind that are remembered; one that is forgotten may be said again."""
+MOST_LASTING = 65_536
+"""Troubles of one kind that are remembered, no fewer than processes can be watched; the one that was met longest ago is
+forgotten first, and may be said again."""
 
 logger = get_logger()
 
@@ -60,6 +61,8 @@ class Troubles:
         except Exception:  # whatever it is, it is not the others'
             if name not in self._lasting:
                 logger.error(self._wrong, name, exc_info=True)
+            # those that were met last stand last
+            self._lasting.pop(name, None)
             self._lasting[name] = None
             if len(self._lasting) > MOST_LASTING:
                 del self._lasting[next(iter(self._lasting))]

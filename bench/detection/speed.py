@@ -84,9 +84,9 @@ def main() -> None:
     metrics = tuple(Metric(f"m{m}", "", Kind.GAUGE) for m in range(given.metrics))
     made, numbers = Made(given.processes, given.metrics), np.arange(given.processes, dtype=np.uint64)
     engine = Engine(settings, metrics, 1.0)
+    empty = statm.rss_bytes(os.getpid())
     for number in numbers.tolist():
         engine.add(number, str(number))
-    empty = statm.rss_bytes(os.getpid())
 
     def step(t: int) -> float:
         frame = Frame((t + 1) * SECOND_NS, 1.0, numbers, metrics, made.row(t))

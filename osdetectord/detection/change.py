@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from osdetectord.detection.evidence import Past, Rows
-from osdetectord.detection.slots import Floats, SlotArrays
+from osdetectord.detection.slots import Bools, Floats, SlotArrays
 
 LAG = 3
 
@@ -36,10 +37,10 @@ class Change:
         self._owner["recent"][past.slots] = past.z[:, -LAG:]
         self._owner["filled"][past.slots] = LAG
 
-    def _filled(self, rows: Rows) -> Floats:
+    def _filled(self, rows: Rows) -> NDArray[np.int64]:
         return np.where(rows.fresh, 0, self._owner["filled"][rows.slots])
 
-    def known(self, rows: Rows) -> Floats:
+    def known(self, rows: Rows) -> Bools:
         """Return shape ``(K,)``, whether the row three rows ago is one of the same run."""
         return np.asarray(self._filled(rows) >= LAG)
 

@@ -153,6 +153,9 @@ def test_a_directory_of_drop_ins_that_cannot_be_read_is_refused_by_its_name(tmp_
     drop_ins.symlink_to(drop_ins)
     assert refused(tmp_path).startswith(f"{drop_ins}: too many levels of symbolic links")
     assert [error.file for error in problems(tmp_path, Settings.parse)] == [str(drop_ins)]
+    drop_ins.unlink()
+    drop_ins.symlink_to("nowhere")
+    assert refused(tmp_path) == f"{drop_ins}: no such file or directory, expected a directory that can be read"
 
 
 def test_a_drop_in_that_cannot_be_read_is_refused_by_its_name(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from evidence_driver import WARMUP, drive, fitted, made, series
+from evidence_driver import WARMUP, drive, fitted, made, row, series
 
 from osdetectord.detection.evidences.extremes import BLOCK_ROWS, Extremes
 
@@ -32,6 +32,16 @@ def test_each_metric_that_jumps_counts(metrics):
     # the change and, smoothed, the place
     share = np.log(drive(evidence, far)[0]) * 0.1
     assert 0.5 * metrics / METRICS <= share <= metrics / METRICS
+
+
+def test_the_metric_that_broke_its_record_by_more_is_more_to_blame():
+    evidence, z = learnt()
+    drive(evidence, z[100:110])
+    far = z[110].copy()
+    far[0], far[1] = 48.0, 24.0
+    blame = evidence.blame(row(far, [0]))[0]
+    assert blame[0] == pytest.approx(2.0 * blame[1]) and blame[1] > 0.0
+    assert not blame[2:].any()
 
 
 def test_a_broken_record_is_told_for_the_window_and_no_longer():

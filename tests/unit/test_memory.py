@@ -18,8 +18,8 @@ class Watched:
 
     def __init__(self) -> None:
         self._z = series(2401)
-        self._memory = made(Memory)
-        fitted(self._memory, self._z[:WARMUP], [0])
+        self.memory = made(Memory)
+        fitted(self.memory, self._z[:WARMUP], [0])
         self._at = WARMUP
         self._see(APART)
 
@@ -27,8 +27,8 @@ class Watched:
         scores = np.empty(rows)
         for t in range(rows):
             now = row(self._z[self._at] + offset * (np.arange(7) < 3), [0])
-            scores[t] = self._memory.score(now)[0]
-            self._memory.update(now, np.where(scores[t : t + 1] > ABNORMAL, 0.1, 1.0))
+            scores[t] = self.memory.score(now)[0]
+            self.memory.update(now, np.where(scores[t : t + 1] > ABNORMAL, 0.1, 1.0))
             self._at += 1
         return scores
 
@@ -44,6 +44,15 @@ def test_a_job_is_news_only_the_first_time():
     assert process.away(9).max() > 2 * ABNORMAL
     for _ in range(3):
         assert process.away(9).max() < ABNORMAL
+
+
+def test_a_job_that_comes_again_takes_no_more_room():
+    process = Watched()
+    process.away(9)
+    first = int(process.memory["briefs"][0])
+    for _ in range(5):
+        process.away(9)
+    assert 0 < first == process.memory["briefs"][0]
 
 
 @pytest.mark.parametrize("rows", [BRIEF_ROWS + 1, 31])

@@ -91,6 +91,19 @@ def test_who_was_found_by_a_tick_that_failed_is_told_by_the_next_one(sampler, mo
                 subprocess.run(["kill", str(pid)], check=False)
 
 
+def test_who_ended_in_a_tick_that_failed_is_told_by_the_next_one(sampler, monkeypatch):
+    with subprocess.Popen(["sleep", "60"]) as process:
+        series = sampler.add(process.pid).series
+        resident(sampler)
+        process.kill()
+    with monkeypatch.context() as patched:
+        patched.setattr(sampler._rates, "sample", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            sampler.tick(time.monotonic_ns())
+    tick = sampler.tick(time.monotonic_ns())
+    assert ([one.series for one in tick.exited], tick.started) == ([series], ())
+
+
 def test_a_collector_that_nobody_asked_for_has_no_hook_and_is_off():
     sampler = Sampler(Polling("not asked"), 10, collectors=["cpu"])
     (hook,) = (view for view in sampler.hooks if view.collector == "packets")

@@ -39,6 +39,10 @@ def test_a_weak_one_must_last_longer():
     assert alarms[-1]
 
 
+def test_one_moment_is_no_persistence_however_loud_it_is():
+    assert not any(judged(threshold(), [50.0] + [0.7] * 6))
+
+
 @pytest.mark.parametrize("rows", [100, 7200])
 def test_a_score_that_is_weaker_still_is_none(rows):
     assert not any(judged(threshold(), [0.48] * rows))
