@@ -163,12 +163,8 @@ class Episodes:
         if known is None:
             for series, episode in self._open.items():
                 if episode.number == number:
-                    catalogue = catalogues[series]
-                    direction = signature(episode.direction)
-                    known = catalogue.find(direction)
-                    if known is None:
-                        # counted now, and so not when it ends
-                        known = episode.known = catalogue.note(direction)
+                    # counted now, and so not when it ends; it is the same by its end, however it has turned
+                    known = episode.known = episode.known or catalogues[series].note(signature(episode.direction))
         if known is None:
             return False
         known.word = 0 if useful is None else 1 if useful else -1

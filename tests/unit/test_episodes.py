@@ -1,13 +1,16 @@
 """An episode that goes on is told as it is by now."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from osdetectord.anomaly import Phase
+from osdetectord.anomaly import Episode, Phase
 from osdetectord.detection.episodes import TELL_EVERY_ROWS, Episodes, Look
 from osdetectord.detection.signature import Catalogue
 
 METRICS = ("memory.rss", "cpu.on_cpu")
+MERGE_ROWS = 15
 
 
 def look(row: int, rss: float, deviation: float, expected: tuple[float, float] = (10.0, 13.0)) -> Look:
@@ -28,7 +31,7 @@ def look(row: int, rss: float, deviation: float, expected: tuple[float, float] =
 
 
 def told(rows: list[Look]) -> list[tuple[Phase, float, float]]:
-    episodes, catalogue = Episodes(METRICS, ("level",), 15), Catalogue()
+    episodes, catalogue = Episodes(METRICS, ("level",), MERGE_ROWS), Catalogue()
     said = [episode for row in rows for episode in episodes.look(7, row, catalogue)]
     return [(episode.phase, episode.blames[0].observed, episode.blames[0].high) for episode in said]
 
@@ -51,3 +54,58 @@ def test_what_is_expected_may_follow_and_what_went_further_is_told_against_what_
     rows = [look(0, steps[0], 5.0 * way, expected)]
     rows += [look(row, steps[row // 15], 3.0 * way, (steps[row // 15] - 1, steps[row // 15])) for row in range(1, 60)]
     assert told(rows)[-1] == (Phase.UPDATED, least, expected[1])
+
+
+class Turning:
+    """Episodes that begin in memory and, where asked, turn to the CPU before they end."""
+
+    def __init__(self) -> None:
+        self.episodes, self.catalogue = Episodes(METRICS, ("level",), MERGE_ROWS), Catalogue()
+        self._row = 0
+
+    def look(self, rss: float, cpu: float) -> list[Episode]:
+        self._row += 1
+        row = replace(look(self._row, 17.0, rss), deviation=np.array([rss, cpu]), alarm=bool(rss or cpu))
+        return self.episodes.look(7, row, self.catalogue)
+
+    def turn(self) -> None:
+        for _ in range(50):
+            self.look(0.0, 9.0)
+
+    def end(self) -> None:
+        for _ in range(MERGE_ROWS):
+            self.look(0.0, 0.0)
+
+    def mark(self, number: int, useful: bool | None) -> None:
+        assert self.episodes.mark(number, useful, {7: self.catalogue})
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_word_on_an_open_episode_is_taken_back_though_it_turned_since(before):
+    turning = Turning()
+    for _ in range(before):
+        turning.look(9.0, 0.0)
+        turning.end()
+    (opened,) = turning.look(9.0, 0.0)
+    turning.mark(opened.number, False)
+    turning.turn()
+    turning.mark(opened.number, None)
+    turning.end()
+    (again,) = turning.look(9.0, 0.0)
+    assert again.recurrence == before + 1
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_word_on_an_open_episode_is_taken_back_after_its_end_though_it_turned_since(before):
+    turning = Turning()
+    for _ in range(before):
+        turning.look(9.0, 0.0)
+        turning.end()
+    (opened,) = turning.look(9.0, 0.0)
+    turning.mark(opened.number, False)
+    turning.turn()
+    turning.end()
+    assert turning.look(9.0, 0.0) == []
+    turning.end()
+    turning.mark(opened.number, None)
+    assert [again.recurrence for again in turning.look(9.0, 0.0)] == [before + 2]
