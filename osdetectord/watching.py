@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -159,6 +160,7 @@ class Watching:
         """Number of the next target; one that was given is never given again, over restarts too."""
         self._one_watch = asyncio.Lock()
         self._unmatched = Troubles("%s takes in no processes", "%s takes in processes again")
+        self._untaken = Troubles("taking in %s failed", "taking in %s fails no longer")
 
     # ---- asked for by people
 
@@ -431,15 +433,15 @@ class Watching:
     def _take(self, target: Target, pids: Iterable[int]) -> bool:
         changed = False
         for pid in pids:
-            try:
+            # it ended meanwhile, is the kernel's own, or the sampler's count of refusals tells
+            expected = suppress(NoSuchProcess, InvalidArgument, Unsupported, TooManyTargets)
+            with self._untaken.apart(f"process {pid}"), expected:
                 series = self._processes.add(pid, target.follow_children)
-            except (NoSuchProcess, InvalidArgument, Unsupported, TooManyTargets):
-                continue  # it ended meanwhile, is the kernel's own, or the sampler's count of refusals tells
-            if series.series not in target.members:
-                self._member(series)
-                target.roots.add(series.series)
-                target.members.add(series.series)
-                changed = True
+                if series.series not in target.members:
+                    self._member(series)
+                    target.roots.add(series.series)
+                    target.members.add(series.series)
+                    changed = True
         return changed
 
     def _member(self, series: ProcessSeries) -> None:

@@ -266,6 +266,26 @@ def test_a_target_whose_processes_cannot_be_told_disturbs_nobody_and_is_said_onc
     assert [(entry["log_level"], str(bad.spec) in str(entry)) for entry in logs] == [("error", True), ("info", True)]
 
 
+def test_a_process_that_cannot_be_taken_in_keeps_no_other_out_and_is_said_once(watching, kernel, proc, monkeypatch):
+    target, _ = watch(watching, "comm:redis-server")
+    proc(43, "redis-server")
+    proc(44, "redis-server")
+    add = kernel.add
+
+    def broken(pid, follow_children=True):
+        if pid == 43:
+            raise OSError(24, "Too many open files")
+        return add(pid, follow_children)
+
+    with capture_logs() as logs:
+        with monkeypatch.context() as patched:
+            patched.setattr(kernel, "add", broken)
+            assert watching.appeared([43, 44]) == [target] and target.members == {440}
+            assert watching.appeared([43, 44]) == []
+        assert watching.appeared([43]) == [target] and target.members == {430, 440}
+    assert [(entry["log_level"], "process 43" in str(entry)) for entry in logs] == [("error", True), ("info", True)]
+
+
 def test_the_boot_is_the_machines(watching):
     watch(watching, "42")
     assert watching.saved()[0]["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
