@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from osdetectord.detection.evidence import SLOW_INTERVAL_S
 from osdetectord.detection.slots import Bools, Floats, SlotArrays, Slots
@@ -178,7 +179,7 @@ class Threshold(SlotArrays):
         alarm = self["alarm"][slots]
         enter = ~alarm & ~below & ((hits >= pace.enter) | (total >= pace.enough))
         leave = alarm & (quiet >= pace.leave)
-        self["learnt"][slots] = leave & (self["since"][slots] >= pace.patience)
+        self["learnt"][slots] = leave & (self["since"][slots] >= self._patience(slots))
         alarm = (alarm | enter) & ~leave
         self["alarm"][slots] = alarm
         self["since"][slots] = np.where(alarm, self["since"][slots] + 1, 0)
@@ -206,8 +207,11 @@ class Threshold(SlotArrays):
     def suspicious(self, slots: Slots, score: Floats) -> Bools:
         """Return where learning is slowed: a score near the level or an alarm, though not for ever."""
         since = self["since"][slots]
-        patience = np.clip(self["age"][slots] // 3, self._pace.patience // 4, self._pace.patience)
-        return np.asarray(((since > 0) | (score > SUSPECT)) & (since < patience))
+        return np.asarray(((since > 0) | (score > SUSPECT)) & (since < self._patience(slots)))
+
+    def _patience(self, slots: Slots) -> NDArray[np.int64]:
+        """Return after how many rows of alarm rows are learnt from: a process hardly known is believed sooner."""
+        return np.clip(self["age"][slots] // 3, self._pace.patience // 4, self._pace.patience)
 
     def lasting(self, slots: Slots) -> Bools:
         """Return which alarms have lasted so long that they are the new normal."""

@@ -237,6 +237,13 @@ def test_a_lasting_change_is_said_once_and_then_to_be_the_new_normal(moved, fact
     ]
 
 
+@pytest.mark.parametrize("start", [101, 121])
+def test_a_process_hardly_known_has_a_new_normal_too(start):
+    values = normal(start + 300, seed=17)
+    values[start:, :6] *= 30.0
+    assert EpisodeKind.NEW_NORMAL in {episode.kind for episode in Watched().feed(values)}
+
+
 @pytest.mark.parametrize("rows", [60, 120])
 def test_a_fault_that_is_over_after_two_minutes_is_no_new_normal(rows):
     told = Watched().feed(with_fault(normal(START + rows + 60, seed=17), START, rows, 30.0))
