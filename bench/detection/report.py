@@ -62,18 +62,20 @@ def report(directory: Path) -> None:
                 print(f"{what:11}  {table.name:14} {began + first:6d} .. {began + last:6d}  {cause}")
     if ranks:
         delay = np.median(total.delays) if total.delays else np.nan
-        rank = np.mean([value for values in ranks.values() for value in values])
-        print(f"VUS-PR {rank:.3f}  recall {total.recall:.2f}  precision {total.precision:.2f}  ", end="")
+        mean = np.mean([value for values in ranks.values() for value in values])
+        print(f"VUS-PR {mean:.3f}  recall {total.recall:.2f}  precision {total.precision:.2f}  ", end="")
         print(f"F1 {total.f1:.3f}  median delay {delay:.0f} s")
         print(f"{lingering} of the false alarms are alarms of a fault that went on after its label's end")
     for program, one in sorted(by_program.items()):
-        rank = f"VUS-PR {np.mean(ranks[program]):.3f}, {one.found} of {one.events} faults found, " if one.events else ""
-        print(f"{program:20} {rank}{one.false} false alarms")
-    for name, (found, number) in sorted(by_fault.items(), key=lambda item: item[1][0] / item[1][1]):
-        print(f"{name:20} {found:3d} of {number:3d} found")
+        found = (
+            f"VUS-PR {np.mean(ranks[program]):.3f}, {one.found} of {one.events} faults found, " if one.events else ""
+        )
+        print(f"{program:20} {found}{one.false} false alarms")
+    for name, (told, number) in sorted(by_fault.items(), key=lambda item: item[1][0] / item[1][1]):
+        print(f"{name:20} {told:3d} of {number:3d} found")
     quiet = np.concatenate(normal)
-    told = ", ".join(f"{np.mean(quiet <= p):.2g} have p <= {p:g}" for p in RARE)
-    print(f"of {len(quiet)} rows that were judged and without a fault {told}")
+    shares = ", ".join(f"{np.mean(quiet <= p):.2g} have p <= {p:g}" for p in RARE)
+    print(f"of {len(quiet)} rows that were judged and without a fault {shares}")
     for hour, (false, rows) in sorted(by_hour.items()):
         hours = rows / HOUR_ROWS
         print(
