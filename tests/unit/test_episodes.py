@@ -80,8 +80,8 @@ class Turning:
         assert self.episodes.mark(number, useful, {7: self.catalogue})
 
 
-@pytest.mark.parametrize("before", [0, 1])
-def test_a_word_on_an_open_episode_is_taken_back_though_it_turned_since(before):
+def silenced_and_turned(before: int) -> tuple[Turning, int]:
+    """Return episodes, and the number of an open one that was called false and then turned, after others like it."""
     turning = Turning()
     for _ in range(before):
         turning.look(9.0, 0.0)
@@ -89,7 +89,13 @@ def test_a_word_on_an_open_episode_is_taken_back_though_it_turned_since(before):
     (opened,) = turning.look(9.0, 0.0)
     turning.mark(opened.number, False)
     turning.turn()
-    turning.mark(opened.number, None)
+    return turning, opened.number
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_word_on_an_open_episode_is_taken_back_though_it_turned_since(before):
+    turning, number = silenced_and_turned(before)
+    turning.mark(number, None)
     turning.end()
     (again,) = turning.look(9.0, 0.0)
     assert again.recurrence == before + 1
@@ -97,15 +103,9 @@ def test_a_word_on_an_open_episode_is_taken_back_though_it_turned_since(before):
 
 @pytest.mark.parametrize("before", [0, 1])
 def test_a_word_on_an_open_episode_is_taken_back_after_its_end_though_it_turned_since(before):
-    turning = Turning()
-    for _ in range(before):
-        turning.look(9.0, 0.0)
-        turning.end()
-    (opened,) = turning.look(9.0, 0.0)
-    turning.mark(opened.number, False)
-    turning.turn()
+    turning, number = silenced_and_turned(before)
     turning.end()
     assert turning.look(9.0, 0.0) == []
     turning.end()
-    turning.mark(opened.number, None)
+    turning.mark(number, None)
     assert [again.recurrence for again in turning.look(9.0, 0.0)] == [before + 2]
