@@ -171,11 +171,12 @@ class Engine:
         """
         if frame.metrics != self._metrics:
             raise ShapeError(f"frame has other metrics than the engine: {len(frame.metrics)}, {len(self._metrics)}")
-        watched = [number in self._slot_of for number in frame.series.tolist()]
-        if not all(watched):
+        slots = np.array([self._slot_of.get(number, -1) for number in frame.series.tolist()], np.intp)
+        watched = slots >= 0
+        if not watched.all():
             # a row that waited while its series was removed
             frame = replace(frame, series=frame.series[watched], values=frame.values[watched])
-        slots = np.fromiter(map(self._slot_of.__getitem__, frame.series.tolist()), np.intp, len(frame.series))
+            slots = slots[watched]
         life, count = self._life, len(slots)
         known = np.isfinite(frame.values)
         here = known.any(axis=1)

@@ -192,15 +192,19 @@ class Scale(SlotArrays):
         self["offset"][slots] = np.where(self["staircase"][slots], self._far(slots, x), self["offset"][slots])
         self["rows"][slots] = 0
 
+    def _departed(self, slots: Slots) -> Floats:
+        """Return shape ``(K, M)``, how many spreads the level of the last rows is from the present reference."""
+        return np.asarray(np.abs(self["recent"][slots] - self["offset"][slots]))
+
     def moved(self, slots: Slots) -> Bools:
         """Return shape ``(K, M)``, which metrics have left their reference over the last rows."""
-        return np.asarray(np.abs(self["recent"][slots] - self["offset"][slots]) > MOVED)
+        return np.asarray(self._departed(slots) > MOVED)
 
     def elsewhere(self, slots: Slots, x: Floats) -> Bools:
         """Return shape ``(K, M)``, which are far from all references, in samples of that shape as in the last rows."""
         far = self._far(slots, x)
         away = np.abs(far - self._reference(slots, far)) > STEP_AWAY
-        return np.asarray(away & (np.abs(self["recent"][slots] - self["offset"][slots]) > STEP_AWAY))
+        return np.asarray(away & (self._departed(slots) > STEP_AWAY))
 
     def accept(self, slots: Slots, which: Bools) -> None:
         """Make the level of the last rows the reference of some metrics, ``which`` of shape ``(K, M)``."""
